@@ -1,0 +1,83 @@
+"""A need: what the user asked for."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import msgspec
+
+from cloudrun.errors import WrongUsage
+from cloudrun.model.words import did_you_mean
+
+Workload = Literal["smoke", "bench", "all"]
+Profile = Literal["quick", "standard", "full"]
+WORKLOADS: tuple[str, ...] = get_args(Workload)
+PROFILES: tuple[str, ...] = get_args(Profile)
+
+LAUNCH_TTL_S = 30 * 60
+
+
+class GpuRequest(msgspec.Struct, frozen=True):
+    """A GPU model as people say it, and how many: `A100-80GB:8`."""
+
+    name: str
+    count: int = 1
+
+    def __str__(self) -> str:
+        return self.name if self.count == 1 else f"{self.name}:{self.count}"
+
+
+class Need(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user asked for, before any look at what can be had.
+
+    `targets` are tried in order. `ttl_s` is in seconds, `max_cost_usd` in US
+    dollars for the whole run. `gpu` None means any device at all.
+    """
+
+    targets: tuple[str, ...] = ("auto",)
+    gpu: GpuRequest | None = None
+    workload: Workload = "all"
+    profile: Profile = "quick"
+    ttl_s: int = LAUNCH_TTL_S
+    max_price_usd: float | None = None
+    max_cost_usd: float | None = None
+
+    @property
+    def workloads(self) -> tuple[str, ...]:
+        """The workloads to run, in order."""
+        return ("smoke", "bench") if self.workload == "all" else (self.workload,)
+
+
+def parse_gpu(text: str) -> GpuRequest:
+    """Read `NAME[:COUNT]`.
+
+    Raises:
+        WrongUsage: there is no name, or the count is not a whole number from 1 to 16.
+    """
+    name, colon, count = text.strip().partition(":")
+    if name and (not colon or (count.isascii() and count.isdigit() and 1 <= int(count) <= 16)):
+        return GpuRequest(name, int(count) if colon else 1)
+    raise WrongUsage(
+        f"'{text}' does not name a GPU.",
+        "A GPU is a model name, and after a colon how many of it, from 1 to 16.",
+        "Write it like T4 or A100-80GB:8.",
+    )
+
+
+def parse_targets(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Read `TARGET[,TARGET...]` against the targets that this version knows.
+
+    Raises:
+        WrongUsage: a target is unknown, or none is given.
+    """
+    targets = tuple(part.strip() for part in text.split(",") if part.strip())
+    for target in targets:
+        if target not in known:
+            raise WrongUsage(
+                f"There is no target '{target}'.",
+                "This version of cloudrun runs on: " + ", ".join(known) + ".",
+                did_you_mean(target, known),
+            )
+    if not targets:
+        raise WrongUsage("No target is given.", "", "Write one, for example: --on local")
+    return targets

@@ -1,0 +1,1 @@
+"""What cloudrun renders or copies: installed as the package `cloudrun.templates`."""
