@@ -1,0 +1,1 @@
+"""Facts: GPUs, instance types, dated prices, torch wheels; and look-ups over them."""
