@@ -1,0 +1,1 @@
+"""The launcher: from a need to a report, and nothing left behind."""

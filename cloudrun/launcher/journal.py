@@ -1,0 +1,279 @@
+"""The journal: what cloudrun is about to do and what it did, on disk before it acts.
+
+SQLite in WAL mode: safe against kill -9 and power cuts, shared by any number
+of cloudrun processes, readable by any tool. A run's process holds a lock file
+for as long as it lives; the system releases it however the process ends, so a
+free lock is a dead run, without a guess about process ids.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from cloudrun.errors import BadData, BadSettings, CloudrunError
+from cloudrun.model.need import Need
+from cloudrun.model.offer import Plan
+from cloudrun.model.run import now
+
+# One script for each version of the journal: script N brings version N to N + 1.
+MIGRATIONS = (
+    """
+    CREATE TABLE runs (
+        id TEXT PRIMARY KEY,
+        created TEXT NOT NULL,
+        command TEXT NOT NULL,
+        need TEXT NOT NULL,
+        argv TEXT NOT NULL,
+        store TEXT NOT NULL,
+        plan TEXT,
+        ended TEXT,
+        outcome TEXT,
+        report TEXT
+    );
+    CREATE INDEX runs_open ON runs (created) WHERE ended IS NULL;
+    CREATE TABLE steps (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        run TEXT NOT NULL REFERENCES runs (id),
+        at TEXT NOT NULL,
+        phase TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('intent', 'done', 'failed')),
+        detail TEXT NOT NULL DEFAULT ''
+    );
+    CREATE INDEX steps_of_run ON steps (run, number);
+    """,
+)
+_BUSY_S = 30.0
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run as the journal knows it. `ended` None: it is live, or its process died."""
+
+    id: str
+    created: str
+    command: str
+    need: Need
+    argv: tuple[str, ...]
+    store: str
+    plan: Plan | None = None
+    ended: str | None = None
+    outcome: str | None = None
+    report: str | None = None
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """One step of a run: the intent to do a phase, or how it went (`detail`: its timing)."""
+
+    at: str
+    phase: str
+    state: str
+    detail: str
+
+
+class Journal:
+    """The journal in `folder` (made when it is not there).
+
+    Raises:
+        BadSettings: it cannot be opened, or belongs to a newer cloudrun.
+        BadData: the file is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "journal.sqlite3"
+        with self._errors():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._migrate()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._db.close()
+
+    def add_run(self, row: RunRow) -> None:
+        """Put a run into the journal, before anything is done for it."""
+        values = (
+            row.id,
+            row.created,
+            row.command,
+            _to_json(row.need),
+            _to_json(row.argv),
+            row.store,
+        )
+        with self._errors():
+            self._db.execute(
+                "INSERT INTO runs (id, created, command, need, argv, store)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                values,
+            )
+
+    def set_plan(self, run: str, plan: Plan) -> None:
+        """Write down what the run is going to do."""
+        with self._errors():
+            self._db.execute("UPDATE runs SET plan = ? WHERE id = ?", (_to_json(plan), run))
+
+    def add_step(self, run: str, phase: str, state: str, detail: str = "") -> None:
+        """Write down that a phase is about to be done (`intent`), is `done`, or has `failed`."""
+        with self._errors():
+            self._db.execute(
+                "INSERT INTO steps (run, at, phase, state, detail) VALUES (?, ?, ?, ?, ?)",
+                (run, now(), phase, state, detail),
+            )
+
+    def end_run(self, run: str, outcome: str, report: str | None) -> None:
+        """Write down that nothing of the run is left, how it ended, and its report's path."""
+        with self._errors():
+            self._db.execute(
+                "UPDATE runs SET ended = ?, outcome = ?, report = ? WHERE id = ? AND ended IS NULL",
+                (now(), outcome, report, run),
+            )
+
+    def open_runs(self) -> list[RunRow]:
+        """The runs that have not ended, oldest first: live ones, and those whose process died."""
+        return self._runs("WHERE ended IS NULL ORDER BY created")
+
+    def run(self, run_id: str) -> RunRow | None:
+        """The run with this id."""
+        rows = self._runs("WHERE id = ?", run_id)
+        return rows[0] if rows else None
+
+    def steps(self, run: str) -> list[StepRow]:
+        """The steps of a run, oldest first."""
+        with self._errors():
+            found = self._db.execute(
+                "SELECT at, phase, state, detail FROM steps WHERE run = ? ORDER BY number", (run,)
+            )
+            return [StepRow(*row) for row in found]
+
+    def run_folder(self, run_id: str) -> Path:
+        """The folder that holds a run's lock, its workload's lines and its log."""
+        return self.folder / "runs" / run_id
+
+    def _runs(self, where: str, *values: str) -> list[RunRow]:
+        columns = "id, created, command, need, argv, store, plan, ended, outcome, report"
+        with self._errors():
+            found = self._db.execute(f"SELECT {columns} FROM runs {where}", values)  # noqa: S608
+            return [_run_row(*row) for row in found]
+
+    def _migrate(self) -> None:
+        """Bring the journal to this version, once, whoever comes first."""
+        if self._version() == len(MIGRATIONS):
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            version = self._version()
+            if version > len(MIGRATIONS):
+                raise BadSettings(
+                    f"The journal {self.path} belongs to a newer cloudrun.",
+                    f"It is of version {version}; this cloudrun knows {len(MIGRATIONS)}.",
+                    "Update cloudrun (pip install -U cloudrun), or set CLOUDRUN_HOME to "
+                    "another folder.",
+                )
+            for script in MIGRATIONS[version:]:
+                for statement in script.split(";\n"):
+                    self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn the disk's and SQLite's errors into ours."""
+        try:
+            yield
+        except (sqlite3.OperationalError, OSError) as error:
+            raise BadSettings(
+                f"The journal {self.path} cannot be used.",
+                f"{_reason(error)}.",
+                "Make its folder writable and free some room, or set CLOUDRUN_HOME to "
+                "another folder.",
+            ) from error
+        except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
+            raise BadData(
+                f"The journal {self.path} is damaged.",
+                f"{_reason(error)}.",
+                f"Move it away and start afresh: rename it to {self.path.name}.damaged",
+            ) from error
+
+
+def _run_row(
+    run_id: str, created: str, command: str, need: str, argv: str, store: str, plan: str, *end: str
+) -> RunRow:
+    return RunRow(
+        run_id,
+        created,
+        command,
+        msgspec.json.decode(need, type=Need),
+        msgspec.json.decode(argv, type=tuple[str, ...]),
+        store,
+        msgspec.json.decode(plan, type=Plan) if plan else None,
+        *end,
+    )
+
+
+class RunLock:
+    """The lock that a run's process holds for as long as it lives."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "lock"
+        self._file: IO[bytes] | None = None
+
+    def take(self) -> bool:
+        """Take the lock; False when another living process has it."""
+        file = open(self._path, "ab")  # noqa: SIM115 - it is held beyond this function
+        try:
+            _lock(file)
+        except OSError:
+            file.close()
+            return False
+        self._file = file
+        return True
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(file: IO[bytes]) -> None:
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(file: IO[bytes]) -> None:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _to_json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, CloudrunError):
+        return error.what
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).rstrip(".")

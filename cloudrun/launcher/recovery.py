@@ -1,0 +1,108 @@
+"""What a killed cloudrun left behind: found in the journal, ended, and its numbers kept."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from cloudrun.errors import CloudrunError
+from cloudrun.launcher.journal import Journal, RunLock, RunRow, StepRow
+from cloudrun.model.events import Listener, Noted
+from cloudrun.reports import build
+from cloudrun.reports.schema import Report, Timing
+from cloudrun.reports.store import Store
+
+LINES = "lines.jsonl"
+LOG = "log"
+
+
+def recover(journal: Journal, listener: Listener) -> list[RunRow]:
+    """End every run whose process is dead; returns those that are alive.
+
+    What such a run had measured becomes a partial report in its own store. A
+    local job ends by itself when its cloudrun does, so nothing is running.
+    """
+    alive = []
+    for row in journal.open_runs():
+        lock = RunLock(journal.run_folder(row.id))
+        if not lock.take():
+            alive.append(row)
+            continue
+        try:
+            _end_dead_run(journal, row, listener)
+        finally:
+            lock.release()
+    return alive
+
+
+def _end_dead_run(journal: Journal, row: RunRow, listener: Listener) -> None:
+    report = _report_of(journal, row)
+    path = None
+    if report is not None:
+        try:
+            path = Store(Path(row.store)).add(report)
+        except CloudrunError as error:
+            # The run stays open, so that the next cloudrun tries again.
+            listener(Noted(f"The report of run {row.id} still waits to be stored: {error}"))
+            return
+    journal.end_run(row.id, report.outcome if report else "failed", path)
+    kept = (
+        f"what it measured is kept: cloudrun report show {row.id}"
+        if report
+        else ("it had measured nothing yet")
+    )
+    listener(Noted(f"Run {row.id} had ended without storing its report; {kept}."))
+
+
+def _report_of(journal: Journal, row: RunRow) -> Report | None:
+    """The report of a dead run; None when it had measured nothing."""
+    findings = read_findings(journal.run_folder(row.id))
+    if row.plan is None or not build.says_anything(findings):
+        return None
+    findings.notes.append(
+        "cloudrun ended before it could store this report; it was put together later."
+    )
+    return build.make_report(
+        row,
+        offer=row.plan.offers[0],
+        findings=findings,
+        timeline=_timeline(journal.steps(row.id), journal.run_folder(row.id) / LINES),
+        predicted_usd=row.plan.usd,
+        outcome=build.outcome(row.need, findings),
+    )
+
+
+def read_findings(folder: Path) -> build.Findings:
+    """All that a run's workloads have said, out of the run's folder."""
+    path = folder / LINES
+    if not path.exists():
+        return build.Findings()
+    with path.open("rb") as lines:
+        # A line without its end was cut off by the kill.
+        return build.gather(line for line in lines if line.endswith(b"\n"))
+
+
+def _timeline(steps: list[StepRow], lines: Path) -> list[Timing]:
+    """The timings of the phases that ended, and of the one that did not, up to its last line."""
+    timeline = [
+        msgspec.json.decode(step.detail, type=Timing) for step in steps if step.state != "intent"
+    ]
+    last = steps[-1] if steps else None
+    if last is not None and last.state == "intent":
+        began = datetime.fromisoformat(last.at)
+        wrote = datetime.fromtimestamp(lines.stat().st_mtime, UTC) if lines.exists() else began
+        timeline.append(
+            msgspec.convert(
+                {
+                    "phase": last.phase,
+                    "started": last.at,
+                    "seconds": max(0.0, (wrote - began).total_seconds()),
+                    "predicted_seconds": 0.0,
+                    "usd": 0.0,
+                },
+                Timing,
+            )
+        )
+    return timeline

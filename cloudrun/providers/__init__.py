@@ -1,0 +1,1 @@
+"""Providers: one module a cloud, behind the small protocol in `base`."""

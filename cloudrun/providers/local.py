@@ -1,0 +1,97 @@
+"""This machine as a provider: one offer, free, and nothing to create or to end.
+
+It goes through the same calls as every cloud, so that nothing above it has to
+ask which kind it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+import sys
+from collections.abc import Sequence
+
+from cloudrun.catalog.gpus import by_device
+from cloudrun.catalog.gpus import find as find_gpus
+from cloudrun.hosts.local import LocalHost, torch_line
+from cloudrun.model.machine import Machine
+from cloudrun.model.need import Need
+from cloudrun.model.offer import Offer
+from cloudrun.providers.base import Finding
+from cloudrun.workloads.driver import Nvidia, torch_version
+from cloudrun.workloads.driver import nvidia as look_for_nvidia
+
+name = "local"
+
+
+@functools.cache
+def _nvidia() -> Nvidia | None:
+    """What this machine has of NVIDIA's; asked once, since it starts a program."""
+    return look_for_nvidia()
+
+
+def check() -> Sequence[Finding]:
+    """Look at driver and torch, without loading torch."""
+    return [_check_driver(), _check_torch()]
+
+
+def offers(need: Need) -> Sequence[Offer]:
+    """This machine, when it has the GPU that is asked for, or none is."""
+    seen = _nvidia()
+    gpus = seen.gpus if seen else ()
+    if need.gpu is not None:
+        wanted = {gpu.name for gpu in find_gpus(need.gpu.name)}
+        known = [by_device(gpu.name, gpu.memory_mib * 2**20) for gpu in gpus]
+        fitting = [gpu for gpu in known if gpu is not None and gpu.name in wanted]
+        if len(fitting) < need.gpu.count:
+            return []
+    if seen is not None:
+        # A GPU whose driver does not answer counts too: to measure the CPU instead,
+        # without a word, would hide what is wrong.
+        first = gpus[0].name if gpus else None
+        return [Offer(provider=name, device="cuda", gpu=first, gpu_count=len(gpus))]
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return [Offer(provider=name, device="mps", gpu="Apple GPU", gpu_count=1)]
+    return [Offer(provider=name, device="cpu")]
+
+
+def create(offer: Offer, run_id: str, deadline: str) -> Machine:
+    """Nothing to create: we are on it."""
+    return Machine(id=f"local-{run_id}", offer=offer, deadline=deadline)
+
+
+def connect(machine: Machine) -> LocalHost:  # noqa: ARG001 - there is one machine only
+    """Open this machine as a host."""
+    return LocalHost(_nvidia())
+
+
+def find() -> Sequence[Machine]:
+    """Nothing of ours can be left: a local job ends when cloudrun does."""
+    return []
+
+
+def terminate(machine: Machine) -> None:
+    """Nothing to end."""
+
+
+def _check_driver() -> Finding:
+    seen = _nvidia()
+    if seen is None:
+        return Finding("gpu", "skip", "There is no NVIDIA GPU here; torch will use the CPU.")
+    if seen.problem:
+        return Finding(
+            "gpu",
+            "fail",
+            f"There is an NVIDIA GPU, but its driver does not work: {seen.problem}",
+            "Install NVIDIA's driver again and restart the machine.",
+        )
+    listed = ", ".join(gpu.name for gpu in seen.gpus)
+    return Finding("gpu", "pass", f"NVIDIA driver {seen.gpus[0].driver}: {listed}.")
+
+
+def _check_torch() -> Finding:
+    installed = torch_version()
+    line = torch_line(_nvidia())
+    if installed is None:
+        return Finding("torch", "fail", "torch is not installed for this Python.", line)
+    return Finding("torch", "pass", f"torch {installed}. The install line that fits: {line}")

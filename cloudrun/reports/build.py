@@ -1,0 +1,232 @@
+"""Make a report of what a workload said, however much or little that is.
+
+Each line is checked by itself. One that makes no sense is left out and named
+in the notes, so that a run cut off in the middle still gives a valid report.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+import cloudrun
+from cloudrun import workloads
+from cloudrun.catalog.gpus import Gpu, by_device, peak_tflops
+from cloudrun.model.need import Need
+from cloudrun.model.offer import Offer
+from cloudrun.model.run import Outcome
+from cloudrun.reports.schema import (
+    SCHEMA,
+    Check,
+    Cost,
+    Environment,
+    Machine,
+    Measurement,
+    Provenance,
+    Report,
+    Run,
+    Timing,
+)
+
+WORKLOADS = Path(workloads.__file__).parent
+
+# A card may boost past its data sheet's clock: the highest published excess is 10%
+# (RTX 3090, see docs/benchmark.md). Memory has no such headroom.
+_COMPUTE_CEILING = 1.15
+_MEMORY_CEILING = 1.02
+_MOST_LINE_BYTES = 8 * 2**20
+
+
+class Ran(Protocol):
+    """What a report needs to know of its run."""
+
+    @property
+    def id(self) -> str: ...  # noqa: D102
+    @property
+    def created(self) -> str: ...  # noqa: D102
+    @property
+    def need(self) -> Need: ...  # noqa: D102
+    @property
+    def argv(self) -> tuple[str, ...]: ...  # noqa: D102
+
+
+def make_report(
+    row: Ran,
+    *,
+    offer: Offer,
+    findings: Findings,
+    timeline: Sequence[Timing],
+    predicted_usd: float,
+    outcome: Outcome,
+) -> Report:
+    """Put a run's report together."""
+    return Report(
+        schema=SCHEMA,
+        id=row.id,
+        run=Run(
+            id=row.id,
+            workload=row.need.workload,
+            profile=row.need.profile,
+            target=",".join(row.need.targets)[:200],
+        ),
+        created=row.created,
+        provenance=Provenance(
+            cloudrun=cloudrun.__version__,
+            workload_sha256=workload_sha256(),
+            argv=tuple(part[:4000] for part in row.argv[:1000]),
+        ),
+        machine=Machine(
+            provider=offer.provider,
+            region=offer.region,
+            zone=offer.zone,
+            instance_type=offer.instance_type,
+            spot=offer.spot,
+            price_usd_per_hour=offer.usd_per_hour,
+            price_as_of=offer.price_as_of,
+        ),
+        environment=findings.environment,
+        checks=tuple(findings.checks),
+        measurements=tuple(findings.measurements),
+        timeline=tuple(timeline),
+        cost=Cost(
+            usd=sum(timing.usd for timing in timeline),
+            predicted_usd=predicted_usd,
+            basis="seconds in use x price per hour at launch" if offer.usd_per_hour else "free",
+        ),
+        outcome=outcome,
+        notes=tuple(findings.notes[:100]),
+    )
+
+
+@functools.cache
+def workload_sha256() -> str:
+    """The hash of the workloads' source: reports with the same one ran the same program."""
+    digest = hashlib.sha256()
+    for path in sorted(WORKLOADS.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+class Findings(msgspec.Struct):
+    """What a workload has said so far."""
+
+    environment: Environment | None = None
+    checks: list[Check] = []
+    measurements: list[Measurement] = []
+    notes: list[str] = []
+    finished: int = 0
+
+
+def says_anything(findings: Findings) -> bool:
+    """Whether there is anything to report."""
+    return bool(findings.environment or findings.checks)
+
+
+def outcome(need: Need, findings: Findings) -> Outcome:
+    """How a run ended: `partial` when a workload did not get to its end, else by its checks."""
+    if findings.finished < len(need.workloads) and not _hopeless(findings):
+        return "partial"
+    return "failed" if any(check.status == "fail" for check in findings.checks) else "passed"
+
+
+def _hopeless(findings: Findings) -> bool:
+    """The smoke test got to its end and found no device that works: there was no more to do."""
+    return findings.finished > 0 and findings.environment is None
+
+
+def gather(lines: Iterable[bytes]) -> Findings:
+    """Read all lines of a run's workloads."""
+    findings = Findings()
+    for line in lines:
+        add(findings, line)
+    return findings
+
+
+def add(findings: Findings, line: bytes) -> dict[str, Any] | None:
+    """Take in one line; returns it decoded, or None when it made no sense."""
+    try:
+        if len(line) > _MOST_LINE_BYTES:
+            raise msgspec.ValidationError("it is too long")
+        said = msgspec.json.decode(line, type=dict[str, Any])
+        _take(findings, said)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        if len(findings.notes) < 20:
+            findings.notes.append(
+                f"A line of the workload made no sense and was left out: {error}."
+            )
+        return None
+    return said
+
+
+def _take(findings: Findings, said: dict[str, Any]) -> None:
+    fields = {key: value for key, value in said.items() if key != "event"}
+    match said.get("event"):
+        case "environment":
+            findings.environment = msgspec.convert(fields, Environment)
+        case "check":
+            findings.checks.append(msgspec.convert(fields, Check))
+        case "measurement":
+            _take_measurement(findings, msgspec.convert(fields, Measurement))
+        case "note":
+            findings.notes.append(msgspec.convert(fields.get("text"), str)[:4000])
+        case "finished":
+            findings.finished += 1
+
+
+def _take_measurement(findings: Findings, measurement: Measurement) -> None:
+    """Add a measurement, with its peak; one above what physics allows is a failed check."""
+    measurement = with_peak(measurement, _gpu_of(findings.environment, measurement))
+    ceiling = _MEMORY_CEILING if measurement.unit == "GB/s" else _COMPUTE_CEILING
+    if measurement.peak_fraction is not None and measurement.peak_fraction > ceiling:
+        findings.checks.append(
+            Check(
+                name=f"bench {measurement.name}",
+                status="fail",
+                detail=f"{measurement.value:g} {measurement.unit} is {measurement.peak_fraction:.0%}"
+                f" of what this device can do ({measurement.peak:g}): the number cannot be true.",
+                remedy="Please report it, with the report's JSON, to the makers of cloudrun.",
+            )
+        )
+        measurement = msgspec.structs.replace(
+            measurement, stable=False, note="above what the device can do"
+        )
+    findings.measurements.append(measurement)
+
+
+def _gpu_of(environment: Environment | None, measurement: Measurement) -> Gpu | None:
+    if environment is None or not environment.gpus or measurement.params.get("device") == "cpu":
+        return None
+    gpu = environment.gpus[0]
+    return by_device(gpu.name, gpu.memory_bytes)
+
+
+def with_peak(measurement: Measurement, gpu: Gpu | None) -> Measurement:
+    """Add the data sheet's peak and the roofline's verdict, where the GPU is known.
+
+    No peak for an unknown device: a guess would make the fraction a lie.
+    """
+    if gpu is None:
+        return measurement
+    flops = peak_tflops(gpu, str(measurement.params.get("dtype", "")))
+    peak = {"TFLOP/s": flops, "GB/s": gpu.bandwidth_gbps}.get(measurement.unit)
+    return msgspec.structs.replace(
+        measurement,
+        peak=peak,
+        peak_fraction=round(measurement.value / peak, 4) if peak else None,
+        bound=_bound(measurement, flops, gpu.bandwidth_gbps),
+    )
+
+
+def _bound(
+    measurement: Measurement, tflops: float | None, gbps: float | None
+) -> Literal["compute", "memory"] | None:
+    """Under which roof the work is: its FLOP per byte against the device's."""
+    if not (tflops and gbps and measurement.bytes and measurement.flops is not None):
+        return None
+    ridge = tflops * 1e12 / (gbps * 1e9)
+    return "compute" if measurement.flops / measurement.bytes > ridge else "memory"

@@ -1,0 +1,214 @@
+"""A report as a person reads it on a terminal: 80 columns, with or without colour.
+
+What is wanted first stands first: passed or not, the device, the numbers that
+matter and how good they are for this device, what it cost, what to do next.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator
+
+from cloudrun.catalog import gpus as catalog
+from cloudrun.catalog.instances import cheapest
+from cloudrun.model.words import clean, format_bytes, format_duration, format_usd
+from cloudrun.reports.schema import Check, Measurement, Report
+
+WIDTH = 80
+_LABEL = 10
+Paint = Callable[[str, str], str]
+
+# The yardstick for a machine without a GPU: the one that free notebooks have.
+_YARDSTICK = "T4"
+# A measured fraction of the peak, or of the best that was published, that is as it should be.
+_HEALTHY_MEMORY, _HEALTHY_COMPUTE, _HEALTHY_OF_BEST = 0.80, 0.60, 0.85
+
+
+def plain(text: str, _role: str) -> str:
+    """Paint nothing."""
+    return text
+
+
+def render(report: Report, paint: Paint = plain) -> str:
+    """Write the report as text.
+
+    Args:
+        report: The report; its texts may come from anywhere and are made harmless.
+        paint: Colours a text for a role: `good`, `bad`, `weak`, `strong`.
+    """
+    sections = (_head(report, paint), _findings(report, paint), _speed(report, paint))
+    blocks = [list(section) for section in (*sections, _ending(report), _next(report))]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _head(report: Report, paint: Paint) -> Iterator[str]:
+    words = {
+        "passed": ("PASSED", "good"),
+        "failed": ("FAILED", "bad"),
+        "partial": ("PARTIAL: it ended before its end", "bad"),
+    }
+    word, role = words[report.outcome]
+    yield f"{paint(word, role)}  report {clean(report.id)}, {clean(report.created[:16])}Z"
+    environment = report.environment
+    if environment is None:
+        yield from _row("Device", "no device that torch can use")
+        return
+    name = environment.gpus[0].name if environment.gpus else environment.cpu
+    memory = environment.gpus[0].memory_bytes if environment.gpus else environment.memory_bytes
+    parts = [name, f"{len(environment.gpus)} GPUs" if len(environment.gpus) > 1 else ""]
+    if not environment.gpus:
+        parts.append(f"{environment.threads} threads, no GPU")
+    parts.append(format_bytes(memory) if memory else "")
+    yield from _row("Device", ", ".join(part for part in parts if part))
+    stack = [f"torch {environment.torch}", f"Python {environment.python}", environment.os]
+    if environment.driver:
+        stack.insert(1, f"driver {environment.driver}")
+    yield from _row("Software", ", ".join(stack))
+    if report.machine.provider != "local":
+        where = (report.machine.provider, report.machine.zone, report.machine.instance_type)
+        yield from _row("Machine", " ".join(part for part in where if part))
+
+
+def _findings(report: Report, paint: Paint) -> Iterator[str]:
+    counts = {
+        word: sum(check.status == status for check in report.checks)
+        for status, word in (("pass", "passed"), ("fail", "failed"), ("skip", "skipped"))
+    }
+    if report.checks:
+        told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+        yield from _row("Checks", told)
+    for check in report.checks:
+        if check.status == "fail":
+            yield from _failed(check, paint)
+    for note in report.notes:
+        yield from _row("Note", note)
+
+
+def _failed(check: Check, paint: Paint) -> Iterator[str]:
+    name = clean(check.name.replace("_", " "))
+    first, *rest = textwrap.wrap(f"{name}: {clean(check.detail)}", WIDTH - _LABEL) or [name]
+    yield paint("  FAILED", "bad") + " " * (_LABEL - len("  FAILED")) + first
+    yield from (" " * _LABEL + line for line in rest)
+    if check.remedy:
+        yield from _row("  Try", check.remedy)
+
+
+def _speed(report: Report, paint: Paint) -> Iterator[str]:
+    own = [row for row in report.measurements if row.params.get("device") == _device(report)]
+    if not own:
+        return
+    yield paint("Speed", "strong")
+    for row in _headline(own):
+        yield from _measurement(row, report)
+    unknown = report.environment is not None and all(row.peak is None for row in own)
+    if unknown:
+        yield from _row("", _yardstick_line(own))
+
+
+def _headline(rows: list[Measurement]) -> Iterator[Measurement]:
+    """The numbers that matter: fastest matrix product, memory copy, convolution, training."""
+    matmuls = [row for row in rows if row.name == "matmul"]
+    if matmuls:
+        yield max(matmuls, key=lambda row: row.value)
+    for name in ("memory_copy", "training"):
+        yield from [row for row in rows if row.name == name][:1]
+
+
+def _measurement(row: Measurement, report: Report) -> Iterator[str]:
+    title = {
+        "matmul": f"matrix product {row.params.get('dtype')}",
+        "memory_copy": "memory copy",
+        "training": "transformer training",
+    }[row.name]
+    value = f"{clean(title):<22}{_number(row.value):>10} {clean(row.unit)}"
+    verdicts = list(_verdicts(row, report))
+    first, *rest = textwrap.wrap("; ".join(verdicts), WIDTH - 46) or [""]
+    yield f"  {value:<42}  {first}".rstrip()
+    yield from (" " * 46 + line for line in rest)
+
+
+def _verdicts(row: Measurement, report: Report) -> Iterator[str]:
+    """How good a number is for this device, in words."""
+    if row.peak_fraction is not None and row.peak is not None:
+        healthy = _HEALTHY_MEMORY if row.unit == "GB/s" else _HEALTHY_COMPUTE
+        word = "as it should be" if row.peak_fraction >= healthy else "low"
+        yield f"{row.peak_fraction:.0%} of the data sheet's {_number(row.peak)}: {word}"
+    twin = _on_cpu(row, report)
+    if twin is not None:
+        yield f"{row.value / twin.value:.3g} times this machine's CPU"
+    if not row.stable:
+        yield f"not steady: {clean(row.note)}"
+    elif row.peak is None:
+        yield f"steady ({row.n} samples)"
+
+
+def _on_cpu(row: Measurement, report: Report) -> Measurement | None:
+    """The same work on the CPU of a machine whose report is about its GPU."""
+    if row.params.get("device") == "cpu":
+        return None
+    same = {**row.params, "device": "cpu"}
+    found = [other for other in report.measurements if other.name == row.name]
+    return next((other for other in found if other.params == same and other.value > 0), None)
+
+
+def _yardstick_line(rows: list[Measurement]) -> str:
+    """Where there is no peak to compare with: what a common GPU's data sheet says."""
+    gpu = catalog.find(_YARDSTICK)[0]
+    peaks = {"TFLOP/s": catalog.peak_tflops(gpu, "fp16"), "GB/s": gpu.bandwidth_gbps}
+    parts = []
+    for row in _headline(rows):
+        peak = peaks.get(row.unit)
+        if peak and row.value > 0:
+            parts.append(
+                f"{_number(peak)} {row.unit} ({peak / row.value:.2g} times this "
+                f"{'in fp16' if row.name == 'matmul' else 'copy'})".replace("this copy", "this")
+            )
+    return (
+        "There is no published peak for this device. For comparison, the data sheet of a "
+        f"{_YARDSTICK} GPU: {', '.join(parts)}."
+    )
+
+
+def _ending(report: Report) -> Iterator[str]:
+    seconds = sum(timing.seconds for timing in report.timeline)
+    price = report.machine.price_usd_per_hour
+    basis = f"at {format_usd(price)} an hour" if price else "this machine is free"
+    yield from _row(
+        "Cost", f"{format_usd(report.cost.usd)} ({basis}), {format_duration(seconds)} in all"
+    )
+    yield from _row("Report", f"cloudrun report show {report.id}")
+
+
+def _next(report: Report) -> Iterator[str]:
+    """The next rung of the ladder: a free GPU, then one for cents."""
+    if report.outcome != "passed" or _device(report) != "cpu":
+        return
+    yield from _row(
+        "Next",
+        "A free GPU, in your browser: open https://colab.research.google.com, make a notebook, "
+        "and choose Runtime, Change runtime type, T4 GPU.",
+    )
+    machine = cheapest(_YARDSTICK)
+    if machine is not None and machine.usd_per_hour is not None:
+        yield from _row(
+            "",
+            f"A {_YARDSTICK} of your own costs about {format_usd(machine.usd_per_hour)} an hour "
+            f"({machine.cloud} {machine.instance_type}, price of {machine.price_as_of}). "
+            "More: cloudrun gpus",
+        )
+
+
+def _device(report: Report) -> str:
+    return report.environment.device if report.environment else ""
+
+
+def _row(label: str, text: str) -> Iterator[str]:
+    lines = textwrap.wrap(
+        clean(text), WIDTH - _LABEL, break_on_hyphens=False, break_long_words=True
+    )
+    for number, line in enumerate(lines):
+        yield f"{label if number == 0 else '':<{_LABEL}}{line}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
