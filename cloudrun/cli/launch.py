@@ -1,0 +1,174 @@
+"""`cloudrun launch`: smoke test and benchmark on the best target allowed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from cloudrun.cli import output
+from cloudrun.cli.progress import Progress
+from cloudrun.errors import WrongUsage
+from cloudrun.model.need import (
+    LAUNCH_TTL_S,
+    PROFILES,
+    WORKLOADS,
+    GpuRequest,
+    Need,
+    parse_gpu,
+    parse_targets,
+)
+from cloudrun.model.offer import Plan
+from cloudrun.model.words import did_you_mean, format_duration, format_usd, parse_duration
+
+T = TypeVar("T")
+
+
+class _Parsed(click.ParamType[Any]):
+    """An option that one of our own functions reads; its error is ours, in our words."""
+
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        self.name = name
+        self._read = read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return self._read(value) if isinstance(value, str) else value
+
+
+class _OneOf(click.Choice[str]):
+    """A choice that offers the nearest right word."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value not in self.choices:
+            name = param.name if param else "value"
+            raise WrongUsage(
+                f"There is no {name} '{value}'.", "", did_you_mean(str(value), self.choices)
+            )
+        return value
+
+
+def _read_targets(text: str) -> tuple[str, ...]:
+    from cloudrun.providers.base import names
+
+    return parse_targets(text, ("auto", *names()))
+
+
+def _read_gpu(text: str) -> GpuRequest:
+    from cloudrun.catalog.gpus import find
+
+    request = parse_gpu(text)
+    find(request.name)
+    return request
+
+
+@click.command("launch", cls=output.SettingsCommand)
+@click.option("--on", "targets", type=_Parsed("target", _read_targets), metavar="TARGET[,...]",
+              help="Where: auto (this machine's accelerator, else its CPU; never a paid one), "
+              "local. [default: auto]")  # fmt: skip
+@click.option("--gpu", type=_Parsed("gpu", _read_gpu), metavar="NAME[:COUNT]",
+              help="GPU model as people say it: T4, l4, A100-80GB:8. [default: any]")  # fmt: skip
+@click.option("--workload", type=_OneOf(WORKLOADS), metavar="|".join(WORKLOADS),
+              help="What to run. [default: all]")  # fmt: skip
+@click.option("--profile", type=_OneOf(PROFILES), metavar="|".join(PROFILES),
+              help="How long: about 1, 5 or 20 minutes on a GPU. [default: quick]")  # fmt: skip
+@click.option("--ttl", "ttl_s", type=_Parsed("duration", parse_duration), metavar="DURATION",
+              help="The run is over after this: 90s, 45m, 2h. [default: 30m]")  # fmt: skip
+@click.option("--max-price", type=click.FloatRange(min=0), metavar="USD",
+              help="The most that the machine may cost an hour.")  # fmt: skip
+@click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD",
+              help="The most that the run may cost; becomes a deadline.")  # fmt: skip
+@output.store_option
+@click.option("--dry-run", is_flag=True, help="Print the plan, create nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@output.json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    targets: tuple[str, ...] | None,
+    gpu: GpuRequest | None,
+    workload: Any,
+    profile: Any,
+    ttl_s: int | None,
+    max_price: float | None,
+    max_cost: float | None,
+    store: str | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Smoke test, then benchmark, on the best target allowed; print the report.
+
+    Without options it measures this machine, for free, in about a minute.
+    """
+    need = Need(
+        targets=targets or ("auto",),
+        gpu=gpu,
+        workload=workload or "all",
+        profile=profile or "quick",
+        ttl_s=ttl_s or LAUNCH_TTL_S,
+        max_price_usd=max_price,
+        max_cost_usd=max_cost,
+    )
+    from cloudrun.launcher import lifecycle
+
+    if dry_run:
+        _show_plan(lifecycle.plan(need), as_json)
+        return 0
+    with Progress(ctx.find_root().obj) as progress:
+        report = lifecycle.launch(
+            need,
+            store=store,
+            approve=lambda plan: _approve(plan, yes, progress),
+            listener=progress,
+            argv=["cloudrun", *sys.argv[1:]],
+        )
+    if as_json:
+        click.echo(report.to_json().decode(), nl=False)
+    else:
+        from cloudrun.reports.text import render
+
+        click.echo(render(report, output.paint))
+    return 0 if report.outcome == "passed" else 1
+
+
+def _approve(plan: Plan, yes: bool, progress: Progress) -> None:
+    """Nothing that costs money starts without a plan shown and a yes."""
+    if all(offer.usd_per_hour == 0 for offer in plan.offers):
+        return
+    progress.pause()
+    for line in _plan_lines(plan):
+        output.say(line)
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise WrongUsage(
+            f"This run would cost about {format_usd(plan.usd)}, and there is nobody to ask.",
+            "Input is not a terminal.",
+            "Read the plan with --dry-run; then add --yes.",
+        )
+    if not click.confirm("Go ahead?", err=True):
+        raise click.Abort
+
+
+def _show_plan(plan: Plan, as_json: bool) -> None:
+    if as_json:
+        import msgspec
+
+        output.print_json({**msgspec.to_builtins(plan), "seconds": plan.seconds, "usd": plan.usd})
+        return
+    for line in _plan_lines(plan):
+        click.echo(line)
+
+
+def _plan_lines(plan: Plan) -> list[str]:
+    best = plan.offers[0]
+    price = "free" if best.usd_per_hour == 0 else f"{format_usd(best.usd_per_hour)} an hour"
+    return [
+        f"Where     {best.where}: {best.gpu or best.device.upper()}, {price}",
+        f"What      {' and '.join(plan.need.workloads)}, profile {plan.need.profile}",
+        f"Time      about {format_duration(plan.seconds)}; over after at most "
+        f"{format_duration(plan.deadline_s)}",
+        f"Cost      about {format_usd(plan.usd)}",
+    ]

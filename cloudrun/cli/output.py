@@ -1,0 +1,184 @@
+"""What every command shares: options, tables, JSON, errors. Results go to stdout, talk to stderr.
+
+Text that comes from elsewhere goes through `clean`: a report from a stranger
+must not move the reader's cursor or reverse his text.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+import unicodedata
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from cloudrun.errors import CloudrunError
+from cloudrun.model.words import clean
+
+WIDTH = 80
+
+
+@dataclass
+class Options:
+    """The global options. `verbosity` is the number of -v less the number of -q."""
+
+    verbosity: int = 0
+    log_file: str | None = None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether to say nothing but results and errors."""
+        return self.verbosity < 0
+
+
+class GlobalOptions(click.Command):
+    """Gives a command the global options, so that they work before and after its name."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += [
+            _global("-v", "--verbose", count=True, help="Say more; twice: tracebacks too."),
+            _global("-q", "--quiet", is_flag=True, help="Say nothing but results and errors."),
+            _global("--log-file", type=click.Path(dir_okay=False), help="Write a log here."),
+        ]
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Read the settings that are this command's defaults, and NO_COLOR."""
+        if not {"-h", "--help"} & set(args):
+            extra.setdefault("default_map", self.defaults())
+        context = super().make_context(info_name, args, parent, **extra)
+        if os.environ.get("NO_COLOR"):
+            context.color = False
+        return context
+
+    def defaults(self) -> dict[str, Any] | None:
+        """The defaults of this command's options that settings files give; None: ask none."""
+        return None
+
+
+class Command(GlobalOptions):
+    """A command."""
+
+
+class SettingsCommand(GlobalOptions):
+    """A command with defaults in the settings: `store`, and the table of its name."""
+
+    def defaults(self) -> dict[str, Any]:
+        """The table of the command's name, and the store, from the settings files."""
+        from cloudrun import settings
+
+        values: dict[str, Any] = {}
+        for setting in settings.read():
+            table, _, key = setting.key.rpartition(".")
+            if table in ("", self.name):
+                values[key] = setting.value
+        return values
+
+
+class Group(GlobalOptions, click.Group):
+    """A group of commands."""
+
+
+def _global(*names: str, **settings: Any) -> click.Option:
+    return click.Option(names, expose_value=False, callback=_take_global, **settings)
+
+
+def _take_global(context: click.Context, option: click.Parameter, value: Any) -> None:
+    options = context.find_root().obj
+    if not isinstance(options, Options):
+        return
+    if option.name == "verbose":
+        options.verbosity += int(value)
+    elif option.name == "quiet":
+        options.verbosity -= 1 if value else 0
+    elif value:
+        options.log_file = value
+
+
+def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--json`, as the parameter `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(
+        function
+    )
+
+
+def store_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--store URL`."""
+    return click.option("--store", metavar="URL", help="Where reports are kept: a folder.")(
+        function
+    )
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on stdout."""
+    import msgspec
+
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    click.echo(text)
+
+
+def print_table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()
+) -> None:
+    """Print a table on stdout; `right` are the columns that are flush right."""
+    cells = [list(headers), *([clean(cell) for cell in row] for row in rows)]
+    widths = [max(width_of(row[column]) for row in cells) for column in range(len(headers))]
+    for number, row in enumerate(cells):
+        line = "  ".join(
+            _pad(cell, widths[column], column in right) for column, cell in enumerate(row)
+        ).rstrip()
+        click.echo(click.style(line, bold=True) if number == 0 else line)
+
+
+def _pad(cell: str, width: int, right: bool) -> str:
+    space = " " * (width - width_of(cell))
+    return space + cell if right else cell + space
+
+
+def width_of(text: str) -> int:
+    """The columns that a text takes on a terminal; Chinese characters take two."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def paint(text: str, role: str) -> str:
+    """Colour a text for a role of `cloudrun.reports.text`; Click drops it where it cannot be."""
+    colours: dict[str, dict[str, Any]] = {
+        "good": {"fg": "green", "bold": True},
+        "bad": {"fg": "red", "bold": True},
+        "strong": {"bold": True},
+    }
+    return click.style(text, **colours.get(role, {}))
+
+
+def say(text: str, **style: Any) -> None:
+    """Say something to the person, on stderr."""
+    click.echo(click.style(text, **style) if style else text, err=True)
+
+
+def print_error(error: CloudrunError) -> None:
+    """Say what went wrong, why, and what to try: one paragraph on stderr."""
+    text = clean(f"cloudrun: {error}")
+    lines = textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+    click.echo("\n".join(lines) or "cloudrun: unknown error", err=True)
+
+
+def traceback(error: BaseException, options: Options) -> None:
+    """Print the traceback, to stderr with -vv, and to the log file where there is one."""
+    import traceback as tracebacks
+
+    text = "".join(tracebacks.format_exception(error))
+    if options.verbosity >= 2:
+        sys.stderr.write(text)
+    if options.log_file:
+        with open(options.log_file, "a", encoding="utf-8") as log:
+            log.write(text)

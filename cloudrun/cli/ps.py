@@ -1,0 +1,80 @@
+"""`cloudrun ps`: the runs that are going on now."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from cloudrun import settings
+from cloudrun.cli import output
+from cloudrun.launcher import recovery
+from cloudrun.launcher.journal import Journal, RunRow
+from cloudrun.model.events import Noted
+from cloudrun.model.words import format_duration, format_usd
+
+
+@click.command("ps", cls=output.Command)
+@output.json_option
+def command(as_json: bool) -> None:
+    """Runs that are going on now, with their age and what they have cost so far.
+
+    A run whose cloudrun was killed is tidied up on the way: what it had
+    measured becomes a partial report.
+    """
+    state = settings.places().state
+    rows: list[dict[str, Any]] = []
+    if state.exists():
+        with Journal(state) as journal:
+            alive = recovery.recover(journal, _say)
+            rows = [_row(run, journal) for run in alive]
+    if as_json:
+        output.print_json(rows)
+    elif rows:
+        _show(rows)
+    else:
+        output.say("Nothing is running.")
+
+
+def _say(event: object) -> None:
+    if isinstance(event, Noted):
+        output.say(event.text)
+
+
+def _row(run: RunRow, journal: Journal) -> dict[str, Any]:
+    steps = journal.steps(run.id)
+    offer = run.plan.offers[0] if run.plan else None
+    age = (datetime.now(UTC) - datetime.fromisoformat(run.created)).total_seconds()
+    price = offer.usd_per_hour if offer else 0.0
+    return {
+        "run": {
+            "id": run.id,
+            "workload": run.need.workload,
+            "profile": run.need.profile,
+            "target": ",".join(run.need.targets),
+        },
+        "phase": steps[-1].phase if steps else "plan",
+        "started": run.created,
+        "seconds": round(age, 1),
+        "machine": offer.where if offer else None,
+        "usd": price / 3600 * age,
+    }
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    output.print_table(
+        ("RUN", "WORKLOAD", "PHASE", "WHERE", "SINCE", "COST"),
+        [
+            (
+                row["run"]["id"],
+                row["run"]["workload"],
+                row["phase"],
+                row["machine"] or "",
+                format_duration(row["seconds"]),
+                format_usd(row["usd"]),
+            )
+            for row in rows
+        ],
+        right=(4, 5),
+    )

@@ -1,0 +1,139 @@
+"""`cloudrun report`: the reports in a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cloudrun import settings
+from cloudrun.cli import output
+from cloudrun.errors import BadData
+from cloudrun.model.words import format_usd
+from cloudrun.reports import schema
+from cloudrun.reports.store import Entry, Store, open_store
+
+
+@click.group("report", cls=output.Group)
+def command() -> None:
+    """The reports that were made: list, show, schema."""
+
+
+@command.command("list", cls=output.SettingsCommand)
+@output.store_option
+@output.json_option
+def list_reports(store: str | None, as_json: bool) -> int:
+    """List the reports in the store, newest first.
+
+    A damaged report is listed as such; the others are listed all the same,
+    and the exit status is 65.
+    """
+    where = _open(store)
+    rows = [_row(where, entry) for entry in where.entries()]
+    damaged = [row for row in rows if "error" in row]
+    if as_json:
+        output.print_json(rows)
+    elif rows:
+        _show(rows)
+    else:
+        output.say(f"There is no report in {where.location} yet. Make one: cloudrun launch")
+    if damaged:
+        output.print_error(_damage(damaged, where))
+    return BadData.exit_status if damaged else 0
+
+
+@command.command("show", cls=output.SettingsCommand)
+@click.argument("report", default="last")
+@output.store_option
+@output.json_option
+def show(report: str, store: str | None, as_json: bool) -> None:
+    """Show REPORT: its id, any unique beginning of it, a file, or 'last' (the default)."""
+    found = _read(report, store)
+    if as_json:
+        click.echo(found.to_json().decode(), nl=False)
+        return
+    from cloudrun.reports.text import render
+
+    click.echo(render(found, output.paint))
+
+
+@command.command("schema", cls=output.Command)
+def show_schema() -> None:
+    """Print the JSON Schema of a report."""
+    output.print_json(schema.json_schema())
+
+
+def _open(store: str | None) -> Store:
+    return open_store(store or str(settings.places().store))
+
+
+def _read(report: str, store: str | None) -> schema.Report:
+    path = Path(report)
+    if path.suffix == ".json" or len(path.parts) > 1:
+        return _read_file(path)
+    where = _open(store)
+    return where.read(where.find(report))
+
+
+def _read_file(path: Path) -> schema.Report:
+    try:
+        if path.stat().st_size > schema.MOST_BYTES:
+            return schema.parse(b" " * (schema.MOST_BYTES + 1), str(path))
+        return schema.parse(path.read_bytes(), str(path))
+    except OSError as error:
+        raise BadData(
+            f"The report {path} cannot be read.", f"{error.strerror}.", "See: cloudrun report list"
+        ) from error
+
+
+def _row(where: Store, entry: Entry) -> dict[str, Any]:
+    """One row of the list; a damaged report has an `error` instead of its facts."""
+    try:
+        report = where.read(entry)
+    except BadData as error:
+        return {"path": entry.path, "report": entry.id or None, "error": str(error)}
+    gpus = report.environment.gpus if report.environment else ()
+    matmul = [row.value for row in report.measurements if row.name == "matmul"]
+    return {
+        "path": entry.path,
+        "report": report.id,
+        "run": {"id": report.run.id},
+        "created": report.created,
+        "outcome": report.outcome,
+        "provider": report.machine.provider,
+        "device": gpus[0].name if gpus else report.environment.cpu if report.environment else None,
+        "torch": report.environment.torch if report.environment else None,
+        "best_tflops": max(matmul, default=None),
+        "usd": report.cost.usd,
+    }
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    output.print_table(
+        ("REPORT", "CREATED (UTC)", "OUTCOME", "DEVICE", "TFLOP/S", "COST"),
+        [_cells(row) for row in rows],
+        right=(4, 5),
+    )
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    if "error" in row:
+        return (row["report"] or "?", "", "damaged", row["path"], "", "")
+    best = row["best_tflops"]
+    return (
+        row["report"],
+        row["created"][:16].replace("T", " "),
+        row["outcome"],
+        (row["device"] or "")[:26],
+        f"{best:.3g}" if best is not None else "",
+        format_usd(row["usd"]),
+    )
+
+
+def _damage(damaged: list[dict[str, Any]], where: Store) -> BadData:
+    first = damaged[0]
+    others = f" {len(damaged) - 1} more are damaged too." if len(damaged) > 1 else ""
+    return BadData(
+        first["error"], others.strip(), f"Move it out of {where.location} to be rid of it."
+    )
