@@ -17,6 +17,7 @@ import click
 import cloudrun
 from cloudrun.cli import output
 from cloudrun.errors import Bug, CloudrunError, Interrupted, WrongUsage
+from cloudrun.model.words import did_you_mean
 
 
 class _Entry(NamedTuple):
@@ -57,6 +58,15 @@ class _Root(output.GlobalOptions, click.Group):
         command = module.command
         assert isinstance(command, click.Command)  # noqa: S101 - for the type checker
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise WrongUsage(
+                f"There is no command '{args[0]}'.", "", did_you_mean(args[0], COMMANDS)
+            )
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, entries in SECTIONS.items():
@@ -107,6 +117,9 @@ def _report(error: BaseException, options: output.Options, as_json: bool) -> int
     """Say what went wrong, in one paragraph; returns the exit status."""
     if isinstance(error, SystemExit):
         return int(error.code or 0)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return error.exit_code
     ours = _as_ours(error)
     if options.verbosity >= 2 or options.log_file:
         output.traceback(error, options)

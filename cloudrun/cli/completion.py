@@ -11,7 +11,7 @@ _SHELLS = ("bash", "zsh", "fish")
 
 
 @click.command("completion", cls=output.Command)
-@click.argument("shell", type=click.Choice(_SHELLS))
+@click.argument("shell", type=output.OneOf(_SHELLS), metavar="|".join(_SHELLS))
 def command(shell: str) -> None:
     """Print the completion script for SHELL.
 

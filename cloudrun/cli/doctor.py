@@ -13,7 +13,6 @@ import click
 from cloudrun import settings
 from cloudrun.cli import output
 from cloudrun.errors import CloudrunError
-from cloudrun.model.words import clean
 from cloudrun.providers import base as providers
 from cloudrun.providers.base import Finding
 
@@ -135,7 +134,7 @@ def _as_row(finding: Finding) -> dict[str, Any]:
 
 def _show(finding: Finding) -> None:
     word, colour = _COLOURS[finding.status]
-    mark = click.style(f"{word:<4}", fg=colour)
-    click.echo(f"{mark}  {clean(f'{finding.name:<9} {finding.detail}')}")
+    text = output.hanging(f"{word:<4}  {finding.name:<9} ", finding.detail)
+    click.echo(click.style(word, fg=colour) + text[len(word) :])
     if finding.remedy:
-        click.echo(f"      {'':<9} Try: {clean(finding.remedy)}")
+        click.echo(output.hanging(f"{'':<16}Try: ", finding.remedy))

@@ -21,7 +21,7 @@ from cloudrun.model.need import (
     parse_targets,
 )
 from cloudrun.model.offer import Plan
-from cloudrun.model.words import did_you_mean, format_duration, format_usd, parse_duration
+from cloudrun.model.words import format_duration, format_usd, parse_duration
 
 T = TypeVar("T")
 
@@ -35,18 +35,6 @@ class _Parsed(click.ParamType[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return self._read(value) if isinstance(value, str) else value
-
-
-class _OneOf(click.Choice[str]):
-    """A choice that offers the nearest right word."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value not in self.choices:
-            name = param.name if param else "value"
-            raise WrongUsage(
-                f"There is no {name} '{value}'.", "", did_you_mean(str(value), self.choices)
-            )
-        return value
 
 
 def _read_targets(text: str) -> tuple[str, ...]:
@@ -69,9 +57,9 @@ def _read_gpu(text: str) -> GpuRequest:
               "local. [default: auto]")  # fmt: skip
 @click.option("--gpu", type=_Parsed("gpu", _read_gpu), metavar="NAME[:COUNT]",
               help="GPU model as people say it: T4, l4, A100-80GB:8. [default: any]")  # fmt: skip
-@click.option("--workload", type=_OneOf(WORKLOADS), metavar="|".join(WORKLOADS),
+@click.option("--workload", type=output.OneOf(WORKLOADS), metavar="|".join(WORKLOADS),
               help="What to run. [default: all]")  # fmt: skip
-@click.option("--profile", type=_OneOf(PROFILES), metavar="|".join(PROFILES),
+@click.option("--profile", type=output.OneOf(PROFILES), metavar="|".join(PROFILES),
               help="How long: about 1, 5 or 20 minutes on a GPU. [default: quick]")  # fmt: skip
 @click.option("--ttl", "ttl_s", type=_Parsed("duration", parse_duration), metavar="DURATION",
               help="The run is over after this: 90s, 45m, 2h. [default: 30m]")  # fmt: skip

@@ -16,8 +16,8 @@ from typing import Any
 
 import click
 
-from cloudrun.errors import CloudrunError
-from cloudrun.model.words import clean
+from cloudrun.errors import CloudrunError, WrongUsage
+from cloudrun.model.words import clean, did_you_mean
 
 WIDTH = 80
 
@@ -105,6 +105,19 @@ def _take_global(context: click.Context, option: click.Parameter, value: Any) ->
         options.log_file = value
 
 
+class OneOf(click.Choice[str]):
+    """A choice that offers the nearest right word."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Give the value back, when it is one of the choices."""
+        if value not in self.choices:
+            name = param.name if param else "value"
+            raise WrongUsage(
+                f"There is no {name} '{value}'.", "", did_you_mean(str(value), self.choices)
+            )
+        return value
+
+
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--json`, as the parameter `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(
@@ -163,6 +176,15 @@ def paint(text: str, role: str) -> str:
 def say(text: str, **style: Any) -> None:
     """Say something to the person, on stderr."""
     click.echo(click.style(text, **style) if style else text, err=True)
+
+
+def hanging(label: str, text: str) -> str:
+    """Write a text beside a label, in 80 columns, its further lines below its first."""
+    indent = " " * width_of(label)
+    lines = textwrap.wrap(
+        clean(text), WIDTH - len(indent), break_long_words=False, break_on_hyphens=False
+    )
+    return label + f"\n{indent}".join(lines)
 
 
 def print_error(error: CloudrunError) -> None:

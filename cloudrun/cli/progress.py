@@ -41,6 +41,8 @@ class Progress:
 
     def __exit__(self, *exception: object) -> None:
         self.pause()
+        if self._plan is not None and not self._options.quiet:
+            output.say("")
 
     def pause(self) -> None:
         """Take the moving line away."""
@@ -57,16 +59,17 @@ class Progress:
                 self._plan = plan
                 best = plan.offers[0]
                 self._say(
+                    "",
                     f"Run {run_id} on {best.where} ({best.gpu or best.device.upper()}): "
                     f"{' and '.join(plan.need.workloads)}, about {format_duration(plan.seconds)}, "
-                    f"{format_usd(plan.usd) if plan.usd else 'free'}."
+                    f"{format_usd(plan.usd) if plan.usd else 'free'}.",
                 )
             case PhaseStarted(phase):
                 self._doing = phase
                 if self._options.verbosity > 0:
                     self._say(f"  phase {phase}", dim=True)
             case Noted(text):
-                self._say(f"  {text}", fg="yellow")
+                self._say("  ", text, fg="yellow")
             case WorkloadSaid(line):
                 self._workload_said(line)
         self._show_status()
@@ -78,11 +81,11 @@ class Progress:
                 self._doing = f"{line.get('step')} ({number} of {of})"
             case "check":
                 word, colour = _MARKS.get(str(line.get("status")), ("?", "red"))
-                self._say(f"  {word:<4}  {_name(line):<16}  {line.get('detail')}", fg=colour)
+                self._say(f"  {word:<4}  {_name(line):<16}  ", str(line.get("detail")), fg=colour)
             case "measurement":
-                steady = "" if line.get("stable") else f"  (not steady: {line.get('note')})"
-                value, unit = line.get("value", 0.0), line.get("unit")
-                self._say(f"  {'':<4}  {measurement_name(line):<22}  {value:,.4g} {unit}{steady}")
+                steady = "" if line.get("stable") else f" (not steady: {line.get('note')})"
+                value = f"{line.get('value', 0.0):,.4g} {line.get('unit')}"
+                self._say(f"  {'':<4}  {measurement_name(line):<16}  ", value + steady)
 
     def _show_status(self) -> None:
         if self._status is None:
@@ -94,8 +97,8 @@ class Progress:
             text += f" of about {format_duration(self._plan.seconds)}, {format_usd(spent)} so far"
         self._status.update(clean(text))
 
-    def _say(self, text: str, **style: Any) -> None:
-        output.say(clean(text), **style)
+    def _say(self, label: str, text: str = "", **style: Any) -> None:
+        output.say(output.hanging(clean(label), text), **style)
 
 
 def _name(line: dict[str, Any]) -> str:

@@ -78,9 +78,8 @@ def _nothing_fits(need: Need, offers: Sequence[Offer]) -> Unavailable:
         )
     wanted = f"a {need.gpu}" if need.gpu else "a device"
     return Unavailable(
-        f"There is no offer with {wanted} on {', '.join(need.targets)}.",
-        "This machine does not have it.",
-        "Leave --gpu out to measure this machine as it is; 'cloudrun gpus "
-        f"{need.gpu.name if need.gpu else ''}".rstrip()
-        + "' tells where it can be rented.",
+        f"This machine does not have {wanted}.",
+        "",
+        "Leave --gpu out to measure this machine as it is. Where it can be rented: "
+        f"cloudrun gpus {need.gpu.name if need.gpu else ''}".rstrip(),
     )

@@ -74,8 +74,8 @@ def parse_targets(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
     for target in targets:
         if target not in known:
             raise WrongUsage(
-                f"There is no target '{target}'.",
-                "This version of cloudrun runs on: " + ", ".join(known) + ".",
+                f"There is no target '{target}' in this version of cloudrun.",
+                "",
                 did_you_mean(target, known),
             )
     if not targets:

@@ -187,8 +187,8 @@ def _take_measurement(findings: Findings, measurement: Measurement) -> None:
             Check(
                 name=f"bench {measurement.name}",
                 status="fail",
-                detail=f"{measurement.value:g} {measurement.unit} is {measurement.peak_fraction:.0%}"
-                f" of what this device can do ({measurement.peak:g}): the number cannot be true.",
+                detail=f"{measurement.value:g} {measurement.unit} is more than this device can "
+                f"do, {measurement.peak:g} by its data sheet: the number cannot be true.",
                 remedy="Please report it, with the report's JSON, to the makers of cloudrun.",
             )
         )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from cloudrun.errors import BadData, BadSettings, CloudrunError, WrongUsage
 from cloudrun.model.run import rfc3339
-from cloudrun.model.words import did_you_mean
+from cloudrun.model.words import nearest
 from cloudrun.reports.schema import MOST_BYTES, Report, parse
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ _NAME = re.compile(
     r"_(?P<provider>[a-z0-9-]+)_(?P<gpu>[a-z0-9-]+)"
     r"_(?P<outcome>passed|failed|partial)_(?P<id>[A-Za-z0-9_-]+)\.json$"
 )
+# A scheme has two letters or more; one letter is a drive of Windows.
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):(/{0,2})")
 # Room for a report and its temporary twin; less than this is a full disk.
 _ROOM_BYTES = 4 * 2**20
 
@@ -175,14 +177,18 @@ def open_store(url: str) -> Store:
     Raises:
         WrongUsage: it names something that cannot be a store.
     """
-    scheme, separator, rest = url.partition("://")
-    if separator and scheme != "file":
+    scheme = _SCHEME.match(url)
+    rest = url[scheme.end() :] if scheme else url
+    if scheme and (scheme[1] != "file" or scheme[2] != "//"):
+        like_file = nearest(scheme[1], ["file"])
         raise WrongUsage(
             f"'{url}' is no store that this version of cloudrun can use.",
             "A store is a folder: a path, or file:// and a path.",
-            did_you_mean(scheme, ["file"]).replace("'file'", f"'file:///{rest.strip('/')}'"),
+            f"Did you mean 'file:///{rest.strip('/')}'?"
+            if like_file
+            else "Write a folder, such as --store ./reports",
         )
-    path = Path(rest if separator else url).expanduser()
+    path = Path(rest).expanduser()
     if not str(path).strip() or "\0" in url or url.strip() == "":
         raise WrongUsage("The store has no name.", "", "Write a folder: --store ./reports")
     if path.exists() and not path.is_dir():

@@ -154,18 +154,19 @@ def _on_cpu(row: Measurement, report: Report) -> Measurement | None:
 def _yardstick_line(rows: list[Measurement]) -> str:
     """Where there is no peak to compare with: what a common GPU's data sheet says."""
     gpu = catalog.find(_YARDSTICK)[0]
-    peaks = {"TFLOP/s": catalog.peak_tflops(gpu, "fp16"), "GB/s": gpu.bandwidth_gbps}
+    peaks = {
+        "matmul": (catalog.peak_tflops(gpu, "fp16"), " in fp16"),
+        "memory_copy": (gpu.bandwidth_gbps, ""),
+    }
     parts = []
     for row in _headline(rows):
-        peak = peaks.get(row.unit)
+        peak, kind = peaks.get(row.name, (None, ""))
         if peak and row.value > 0:
-            parts.append(
-                f"{_number(peak)} {row.unit} ({peak / row.value:.2g} times this "
-                f"{'in fp16' if row.name == 'matmul' else 'copy'})".replace("this copy", "this")
-            )
+            times = _number(float(f"{peak / row.value:.2g}"))
+            parts.append(f"{_number(peak)} {row.unit}{kind}, {times} times this")
     return (
         "There is no published peak for this device. For comparison, the data sheet of a "
-        f"{_YARDSTICK} GPU: {', '.join(parts)}."
+        f"{_YARDSTICK} GPU: {'; '.join(parts)}."
     )
 
 
@@ -211,4 +212,4 @@ def _row(label: str, text: str) -> Iterator[str]:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

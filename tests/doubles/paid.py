@@ -1,0 +1,81 @@
+"""A provider whose machines cost money on paper: this machine, at a price, and steerable.
+
+What it imitates is cloudrun's own protocol (`cloudrun.providers.base`), not a cloud.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cloudrun.hosts.base import Ready
+from cloudrun.hosts.local import LocalHost, LocalJob
+from cloudrun.model.machine import Machine
+from cloudrun.model.need import Need
+from cloudrun.model.offer import Offer
+from cloudrun.providers.base import Finding
+
+SCRIPTS = Path(__file__).parent / "workloads"
+
+
+@dataclass
+class PaidProvider:
+    """Offers machines at `prices`; its jobs are the scripts of doubles/workloads."""
+
+    name: str = "paid"
+    prices: tuple[float, ...] = (0.5,)
+    script: str = "good.py"
+    refuses: Exception | None = None
+    created: list[str] = field(default_factory=list)
+    terminated: list[str] = field(default_factory=list)
+
+    def check(self) -> Sequence[Finding]:
+        return []
+
+    def offers(self, need: Need) -> Sequence[Offer]:
+        return [
+            Offer(
+                provider=self.name,
+                device="cpu",
+                instance_type=f"t{number}",
+                usd_per_hour=price,
+                price_as_of="2026-11-24",
+            )
+            for number, price in enumerate(self.prices)
+        ]
+
+    def create(self, offer: Offer, run_id: str, deadline: str) -> Machine:
+        self.created.append(run_id)
+        if self.refuses:
+            raise self.refuses
+        return Machine(id=f"m-{run_id}", offer=offer, deadline=deadline)
+
+    def connect(self, machine: Machine) -> _Host:
+        return _Host(self.script)
+
+    def find(self) -> Sequence[Machine]:
+        return []
+
+    def terminate(self, machine: Machine) -> None:
+        self.terminated.append(machine.id)
+
+
+class _Host(LocalHost):
+    """A local host that runs one of the doubles' scripts, whatever it is asked for."""
+
+    def __init__(self, script: str) -> None:
+        super().__init__(None)
+        self._script = script
+
+    def prepare(self) -> Ready:
+        ready = super().prepare()
+        return Ready(ready.python, ready.torch)
+
+    def push(self, folder: Path) -> None:
+        super().push(SCRIPTS)
+
+    def start(self, ready: Ready, script: str, arguments: Sequence[str], log: Path) -> LocalJob:
+        job = super().start(ready, self._script, [script, *arguments], log)
+        assert isinstance(job, LocalJob)
+        return job

@@ -1,0 +1,233 @@
+"""The lifecycle on a provider of the tests' own: every way a run can go, in this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloudrun import settings
+from cloudrun.errors import (
+    BadSettings,
+    CloudrunError,
+    DeadlineReached,
+    Interrupted,
+    Unavailable,
+    WrongUsage,
+)
+from cloudrun.launcher import lifecycle
+from cloudrun.launcher.journal import Journal
+from cloudrun.model.events import Event, PhaseStarted, WorkloadSaid
+from cloudrun.model.need import Need
+from cloudrun.model.run import PHASES
+from cloudrun.reports.schema import Report
+from cloudrun.reports.store import open_store
+from tests.doubles.paid import PaidProvider
+
+NEED = Need(targets=("paid",), workload="smoke")
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> PaidProvider:
+    paid = PaidProvider()
+    monkeypatch.setattr(lifecycle.providers, "load", lambda _name: paid)
+    return paid
+
+
+def launch(need: Need = NEED, **more: Any) -> Report:
+    return lifecycle.launch(need, **{"approve": lambda _plan: None, **more})
+
+
+def stored() -> list[Report]:
+    store = open_store(str(settings.places().store))
+    return [store.read(entry) for entry in store.entries()]
+
+
+def open_runs() -> int:
+    with Journal(settings.places().state) as journal:
+        return len(journal.open_runs())
+
+
+def test_a_good_run_goes_through_all_phases_and_leaves_nothing(provider: PaidProvider) -> None:
+    events: list[Event] = []
+    report = launch(listener=events.append, argv=["cloudrun", "launch"])
+    assert report.outcome == "passed"
+    assert tuple(timing.phase for timing in report.timeline) == PHASES
+    assert tuple(e.phase for e in events if isinstance(e, PhaseStarted)) == PHASES
+    assert [e.line["event"] for e in events if isinstance(e, WorkloadSaid)][-1] == "finished"
+    assert stored() == [report]
+    assert provider.terminated == [f"m-{report.id}"]
+    assert open_runs() == 0
+
+
+def test_time_with_a_machine_costs_its_price(provider: PaidProvider) -> None:
+    provider.prices = (3600.0,)
+    report = launch()
+    paid = [timing for timing in report.timeline if timing.usd > 0]
+    assert {timing.phase for timing in paid} == set(PHASES) - {"plan"}
+    for timing in paid:
+        assert timing.usd == pytest.approx(timing.seconds, abs=0.001)
+    assert report.cost.usd == pytest.approx(sum(timing.usd for timing in report.timeline))
+    assert (report.machine.price_usd_per_hour, report.machine.price_as_of) == (3600.0, "2026-11-24")
+
+
+def test_nothing_that_costs_money_starts_without_approval(provider: PaidProvider) -> None:
+    with pytest.raises(WrongUsage, match="approve"):
+        lifecycle.launch(NEED)
+    assert provider.created == []
+    assert open_runs() == 0
+
+
+def test_a_refused_plan_creates_nothing(provider: PaidProvider) -> None:
+    def refuse(_plan: object) -> None:
+        raise WrongUsage("no")
+
+    with pytest.raises(WrongUsage, match="no"):
+        launch(approve=refuse)
+    assert provider.created == []
+
+
+def test_a_failed_check_is_a_failed_report_and_no_exception(provider: PaidProvider) -> None:
+    provider.script = "failing.py"
+    report = launch()
+    assert report.outcome == "failed"
+    assert provider.terminated
+
+
+def test_a_workload_that_is_killed_leaves_a_partial_report(provider: PaidProvider) -> None:
+    provider.script = "dying.py"
+    report = launch()
+    assert report.outcome == "partial"
+    assert [check.name for check in report.checks] == ["torch"]
+    assert "-9" in report.notes[0]
+    assert "the last word on stderr" in report.notes[0]
+    assert provider.terminated
+
+
+def test_nonsense_between_the_lines_is_noted_and_left_out(provider: PaidProvider) -> None:
+    provider.script = "babbling.py"
+    report = launch()
+    assert report.outcome == "passed"
+    assert report.measurements == ()
+    assert len(report.notes) == 4
+
+
+def test_the_deadline_ends_the_run_and_keeps_what_was_measured(provider: PaidProvider) -> None:
+    provider.script = "endless.py"
+    with pytest.raises(DeadlineReached, match="cloudrun report show"):
+        launch(Need(targets=("paid",), workload="smoke", ttl_s=2))
+    (report,) = stored()
+    assert report.outcome == "partial"
+    assert provider.terminated
+    assert open_runs() == 0
+
+
+def test_ctrl_c_ends_everything_and_keeps_what_was_measured(provider: PaidProvider) -> None:
+    provider.script = "endless.py"
+
+    def interrupt_at_first_check(event: Event) -> None:
+        if isinstance(event, WorkloadSaid):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="cloudrun report show"):
+        launch(listener=interrupt_at_first_check)
+    (report,) = stored()
+    assert report.outcome == "partial"
+    assert provider.terminated
+    assert open_runs() == 0
+
+
+def test_ctrl_c_during_the_ending_still_ends_everything(provider: PaidProvider) -> None:
+    def interrupt_in_the_end(event: Event) -> None:
+        if isinstance(event, PhaseStarted) and event.phase == "end" and not interrupted.is_set():
+            interrupted.set()
+            raise KeyboardInterrupt
+
+    interrupted = threading.Event()
+    with pytest.raises(Interrupted):
+        launch(listener=interrupt_in_the_end)
+    assert provider.terminated
+    assert stored()[0].outcome == "passed"
+
+
+def test_a_second_ctrl_c_stops_at_once(provider: PaidProvider) -> None:
+    provider.script = "endless.py"
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, WorkloadSaid):
+            raise KeyboardInterrupt
+        if isinstance(event, PhaseStarted) and event.phase == "end":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        launch(listener=interrupt)
+
+
+@pytest.mark.parametrize("phase", [phase for phase in PHASES if phase not in ("plan", "end")])
+def test_an_error_in_any_phase_ends_the_machine(provider: PaidProvider, phase: str) -> None:
+    def fail(event: Event) -> None:
+        if isinstance(event, PhaseStarted) and event.phase == phase:
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        launch(listener=fail)
+    assert len(provider.terminated) == len(provider.created)
+    assert open_runs() == 0
+
+
+def test_no_machine_no_report(provider: PaidProvider) -> None:
+    provider.refuses = Unavailable("sold out")
+    with pytest.raises(Unavailable, match="sold out"):
+        launch()
+    assert stored() == []
+    assert open_runs() == 0
+
+
+def test_a_store_that_cannot_be_written_is_said_before_anything_starts(
+    provider: PaidProvider, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CloudrunError):
+        launch(store=str(tmp_path / "file" / "below"))
+    assert provider.created == []
+
+
+def test_a_report_that_cannot_be_stored_is_kept_for_the_next_run(
+    provider: PaidProvider, tmp_path: Path
+) -> None:
+    store = tmp_path / "reports"
+
+    def lose_the_store(event: Event) -> None:
+        if isinstance(event, PhaseStarted) and event.phase == "end" and store.is_dir():
+            store.rename(tmp_path / "away")
+            store.write_text("in the way")
+
+    with pytest.raises(BadSettings, match="cannot be written"):
+        launch(store=str(store), listener=lose_the_store)
+    assert open_runs() == 1
+    store.unlink()
+    second = launch(store=str(store))
+    ids = {entry.id for entry in open_store(str(store)).entries()}
+    assert second.id in ids
+    assert len(ids) == 2
+    assert open_runs() == 0
+
+
+def test_the_end_is_reached_although_the_journal_fails(
+    provider: PaidProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Journal.add_step
+
+    def full_disk_at_the_end(self: Journal, run: str, phase: str, *more: str) -> None:
+        if phase == "end":
+            raise BadSettings("The disk is full.")
+        real(self, run, phase, *more)
+
+    monkeypatch.setattr(Journal, "add_step", full_disk_at_the_end)
+    with pytest.raises(BadSettings, match="disk is full"):
+        launch()
+    assert provider.terminated

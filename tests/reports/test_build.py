@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from cloudrun.model.need import Need
+from cloudrun.reports import build
+from tests.doubles.reports import CPU, T4, measurement
+
+
+def lines(*said: dict[str, Any]) -> list[bytes]:
+    return [json.dumps(line).encode() + b"\n" for line in said]
+
+
+def on_gpu(environment: dict[str, Any], **fields: Any) -> build.Findings:
+    params = {"dtype": "fp16", "m": 8192, "n": 8192, "k": 8192, "device": "cuda"}
+    row = measurement(params=params, **fields)
+    return build.gather(
+        lines({"event": "environment", **environment}, {"event": "measurement", **row})
+    )
+
+
+def test_a_known_gpu_gives_the_data_sheets_peak_and_fraction() -> None:
+    (row,) = on_gpu(T4, value=32.5).measurements
+    assert (row.peak, row.peak_fraction) == (65.0, 0.5)
+
+
+def test_bandwidth_is_compared_with_bandwidth() -> None:
+    (row,) = on_gpu(T4, value=160.0, unit="GB/s", name="memory_copy").measurements
+    assert (row.peak, row.peak_fraction) == (320.0, 0.5)
+
+
+def test_an_unknown_gpu_gets_no_peak() -> None:
+    strange = {**T4, "gpus": [{"name": "NVIDIA Zeta 9000", "memory_bytes": 2**34}]}
+    (row,) = on_gpu(strange, value=32.5).measurements
+    assert (row.peak, row.peak_fraction, row.bound) == (None, None, None)
+
+
+def test_the_cpus_part_of_a_gpu_report_gets_no_gpu_peak() -> None:
+    said = lines({"event": "environment", **T4}, {"event": "measurement", **measurement()})
+    (row,) = build.gather(said).measurements
+    assert row.peak is None
+
+
+@pytest.mark.parametrize(
+    ("flops", "moved", "bound"), [(1e12, 1e9, "compute"), (1e9, 1e9, "memory"), (None, 1e9, None)]
+)
+def test_the_roofline_tells_compute_from_memory(
+    flops: float | None, moved: float, bound: str | None
+) -> None:
+    (row,) = on_gpu(T4, value=1.0, flops=flops, bytes=moved).measurements
+    assert row.bound == bound
+
+
+def test_a_number_above_what_physics_allows_fails_the_run() -> None:
+    findings = on_gpu(T4, value=100.0)
+    assert [check.status for check in findings.checks] == ["fail"]
+    assert "cannot be true" in findings.checks[0].detail
+    assert not findings.measurements[0].stable
+    findings = on_gpu(T4, value=330.0, unit="GB/s", name="memory_copy")
+    assert [check.status for check in findings.checks] == ["fail"]
+
+
+def test_a_boost_above_the_sheet_is_no_failure() -> None:
+    assert on_gpu(T4, value=70.0).checks == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"nonsense",
+        b"[1]",
+        b'{"event": "check", "name": "a", "status": "splendid"}',
+        b'{"event": "check"}',
+        b'{"event": "measurement", "value": 1e999}',
+        b'{"event": "note", "text": 7}',
+        b'{"event": "note", "text": "' + b"x" * (9 * 2**20) + b'"}',
+        b"[" * 100_000,
+        b"\xff",
+    ],
+)
+def test_a_line_that_makes_no_sense_is_left_out_and_noted(line: bytes) -> None:
+    findings = build.gather([line, *lines({"event": "environment", **CPU})])
+    assert len(findings.notes) == 1
+    assert len(findings.notes[0]) < 4000
+    assert findings.environment is not None
+
+
+def test_a_flood_of_nonsense_does_not_fill_the_report() -> None:
+    assert len(build.gather([b"nonsense"] * 10_000).notes) <= 20
+
+
+CHECK = {"event": "check", "name": "torch", "status": "pass"}
+FAIL = {"event": "check", "name": "matmul", "status": "fail"}
+ENVIRONMENT = {"event": "environment", **CPU}
+FINISHED = {"event": "finished"}
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome"),
+    [
+        ([ENVIRONMENT, CHECK, FINISHED, FINISHED], "passed"),
+        ([ENVIRONMENT, CHECK, FINISHED, FAIL, FINISHED], "failed"),
+        ([ENVIRONMENT, CHECK, FINISHED], "partial"),
+        ([ENVIRONMENT, FAIL], "partial"),
+        ([FAIL, FINISHED], "failed"),
+    ],
+)
+def test_the_outcome_follows_from_the_checks_and_the_ends(
+    said: list[dict[str, Any]], outcome: str
+) -> None:
+    assert build.outcome(Need(), build.gather(lines(*said))) == outcome
+
+
+def test_the_workloads_hash_changes_with_the_workloads(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = build.workload_sha256()
+    (tmp_path / "smoke.py").write_text("changed")
+    monkeypatch.setattr(build, "WORKLOADS", tmp_path)
+    build.workload_sha256.cache_clear()
+    assert build.workload_sha256() != ours
+    build.workload_sha256.cache_clear()

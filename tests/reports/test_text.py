@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from cloudrun.reports import build
+from cloudrun.reports.schema import Report
+from cloudrun.reports.text import render
+from tests.doubles.reports import CPU, T4, document, measurement, report
+
+GPU_PARAMS = {"dtype": "fp16", "m": 8192, "n": 8192, "k": 8192, "device": "cuda"}
+
+
+def gpu_report(**fields: Any) -> Report:
+    """A T4's report, its peaks put in as the launcher does."""
+    environment = {"event": "environment", **T4}
+    rows = [
+        measurement(params=GPU_PARAMS, value=52.0, **fields),
+        measurement(name="memory_copy", unit="GB/s", params={"device": "cuda"}, value=270.0),
+        measurement(name="training", unit="tokens/s", params={"device": "cuda"}, value=120_000.0),
+        measurement(name="training", unit="tokens/s", params={"device": "cpu"}, value=6_000.0),
+    ]
+    lines = [environment, *({"event": "measurement", **row} for row in rows)]
+    findings = build.gather(msgspec.json.encode(line) for line in lines)
+    whole = document(environment=T4, machine={"provider": "aws", "price_usd_per_hour": 0.526})
+    whole["measurements"] = msgspec.to_builtins(findings.measurements)
+    whole["cost"] = {"usd": 0.0105, "predicted_usd": 0.01, "basis": "hours x price"}
+    return msgspec.convert(whole, Report)
+
+
+def test_what_a_person_wants_first_stands_first() -> None:
+    lines = render(report()).splitlines()
+    assert lines[0].startswith("PASSED")
+    assert "Test CPU, 2 threads, no GPU" in lines[1]
+
+
+def test_it_fits_80_columns_whatever_the_names() -> None:
+    long = {**CPU, "cpu": "A very long processor name " * 7, "os": "x" * 190}
+    whole = report(
+        environment=long,
+        notes=["a long note " * 40],
+        checks=[{"name": "n" * 60, "status": "fail", "detail": "word " * 100, "remedy": "y" * 300}],
+        measurements=[measurement(stable=False, note="because " * 30)],
+    )
+    assert max(map(len, render(whole).splitlines())) <= 80
+    assert max(map(len, render(gpu_report()).splitlines())) <= 80
+
+
+def test_a_gpus_numbers_say_how_good_they_are_for_it() -> None:
+    text = render(gpu_report())
+    assert "80% of the data sheet's 65: as it should be" in " ".join(text.split())
+    assert "84% of the data sheet's 320: as it should be" in " ".join(text.split())
+    assert "20 times this machine's CPU" in text
+    assert "$0.01 ($0.53 an hour" in text.replace("at ", "")
+    assert "no published peak" not in text
+
+
+def test_a_number_that_is_low_is_called_low() -> None:
+    params = {"device": "cuda"}
+    slow = measurement(
+        name="memory_copy", unit="GB/s", params=params, value=100, peak=320, peak_fraction=0.31
+    )
+    text = render(report(environment=T4, measurements=[slow]))
+    assert "31% of the data sheet's 320: low" in " ".join(text.split())
+
+
+def test_a_cpu_gets_no_peak_but_a_yardstick_and_the_next_rung() -> None:
+    text = " ".join(render(report()).split())
+    assert "no published peak for this device" in text
+    assert "65 TFLOP/s in fp16, 320 times this" in text
+    assert "colab.research.google.com" in text
+    assert "an hour (aws g4dn.xlarge, price of 2026-07-20)" in text
+
+
+def test_an_unsteady_number_says_so_and_why() -> None:
+    shaky = measurement(stable=False, note="other programs took 40% of the processor")
+    text = " ".join(render(report(measurements=[shaky])).split())
+    assert "not steady: other programs took 40% of the processor" in text
+
+
+def test_a_failed_check_shows_its_sentence_and_its_remedy_and_no_next_rung() -> None:
+    bad = {"name": "matmul", "status": "fail", "detail": "It is off.", "remedy": "Use another."}
+    text = render(report(checks=[bad], outcome="failed"))
+    assert text.startswith("FAILED")
+    assert "matmul: It is off." in text
+    assert "Use another." in text
+    assert "Next" not in text
+
+
+def test_a_partial_report_without_a_device_can_be_read() -> None:
+    text = render(report(environment=None, measurements=[], outcome="partial"))
+    assert text.startswith("PARTIAL")
+    assert "no device that torch can use" in text
+
+
+def test_hostile_text_cannot_steer_the_terminal() -> None:
+    evil = "\x1b[2J\x1b]0;owned\x07\r\x9b31m\u202e"
+    whole = report(
+        environment={**CPU, "cpu": evil, "torch": evil, "os": evil},
+        notes=[evil],
+        checks=[{"name": evil, "status": "fail", "detail": evil, "remedy": evil}],
+        measurements=[
+            measurement(note=evil, stable=False, unit=evil, params={"dtype": evil, "device": "cpu"})
+        ],
+        machine={"provider": evil, "zone": evil},
+    )
+    text = render(whole)
+    assert all(char.isprintable() or char == "\n" for char in text)
+
+
+def test_colours_are_painted_by_role() -> None:
+    text = render(report(), lambda text, role: f"<{role}>{text}</>")
+    assert text.startswith("<good>PASSED</>")
