@@ -159,7 +159,11 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """One run's report. See the module's docstring; `outcome` says how the run ended."""
+    """One run's report: what ran, where, on what, with which findings, and what it cost.
+
+    `outcome`: `passed` when every check passed or was skipped, `failed` when
+    one failed, `partial` when the run ended before its end.
+    """
 
     schema: Literal["cloudrun.report/v1"]
     id: Identifier

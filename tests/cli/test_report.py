@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cloudrun.reports import schema
+from cloudrun.reports.store import Store, open_store
+from tests.conftest import Cloudrun
+from tests.doubles.reports import CPU, document, report
+
+
+@pytest.fixture
+def store(home: Path) -> Store:
+    store = open_store(str(home / "data" / "reports"))
+    store.add(report(id="firstone", created="2026-11-24T07:00:00.000Z"))
+    store.add(report(id="secondone", created="2026-11-24T09:00:00.000Z", outcome="failed"))
+    return store
+
+
+def test_list_shows_the_newest_first(cloudrun: Cloudrun, store: Store) -> None:
+    done = cloudrun("report", "list")
+    ids = [line.split()[0] for line in done.stdout.splitlines()]
+    assert ids == ["REPORT", "secondone", "firstone"]
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_list_as_json_has_the_runs(cloudrun: Cloudrun, store: Store) -> None:
+    rows = json.loads(cloudrun("report", "list", "--json").stdout)
+    assert [row["report"] for row in rows] == ["secondone", "firstone"]
+    assert rows[0]["outcome"] == "failed"
+    assert rows[0]["best_tflops"] == 0.2
+
+
+def test_damaged_ones_are_named_and_the_others_listed(cloudrun: Cloudrun, store: Store) -> None:
+    whole = next(store.location.rglob("*firstone.json"))
+    whole.write_bytes(whole.read_bytes()[:200])
+    (store.location / "future.json").write_text(json.dumps(document(schema="cloudrun.report/v9")))
+    (store.location / "holiday.jpg").write_bytes(b"\xff\xd8\xff")
+    done = cloudrun("report", "list")
+    assert done.returncode == 65
+    assert "secondone" in done.stdout
+    assert done.stdout.count("damaged") == 3
+    assert "2 more" in done.stderr
+    done = cloudrun("report", "list", "--json")
+    rows = json.loads(done.stdout)
+    assert done.returncode == 65
+    assert sorted("error" in row for row in rows) == [False, True, True, True]
+
+
+def test_a_damaged_one_shown_is_bad_data(cloudrun: Cloudrun, store: Store) -> None:
+    whole = next(store.location.rglob("*firstone.json"))
+    whole.write_bytes(whole.read_bytes()[:200])
+    done = cloudrun("report", "show", "firstone")
+    assert done.returncode == 65
+    assert "damaged" in done.stderr
+
+
+def test_a_hostile_report_is_harmless_and_listed(cloudrun: Cloudrun, store: Store) -> None:
+    evil = "\x1b]0;owned\x07\x1b[2J\u202e"
+    store.add(report(id="evil", environment={**CPU, "cpu": evil, "torch": evil}))
+    for arguments in (("list",), ("show", "evil")):
+        done = cloudrun("report", *arguments)
+        assert done.returncode == 0
+        assert all(char.isprintable() or char == "\n" for char in done.stdout)
+    assert "\x1b" not in cloudrun("report", "list", "--json").stdout
+
+
+def test_show_takes_an_id_a_beginning_a_file_and_last(cloudrun: Cloudrun, store: Store) -> None:
+    file = next(store.location.rglob("*firstone.json"))
+    for name in ("firstone", "first", str(file)):
+        assert "firstone" in cloudrun("report", "show", name).stdout
+    assert "secondone" in cloudrun("report", "show").stdout
+
+
+def test_show_as_json_is_the_report(cloudrun: Cloudrun, store: Store) -> None:
+    done = cloudrun("report", "show", "first", "--json")
+    assert schema.parse(done.stdout.encode(), "x").id == "firstone"
+
+
+def test_the_store_option_its_variable_and_its_setting(
+    cloudrun: Cloudrun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_store(str(tmp_path / "other")).add(report(id="elsewhere"))
+    assert "elsewhere" in cloudrun("report", "list", "--store", str(tmp_path / "other")).stdout
+    cloudrun("config", "set", "store", str(tmp_path / "other"))
+    assert "elsewhere" in cloudrun("report", "list").stdout
+    monkeypatch.setenv("CLOUDRUN_REPORT_LIST_STORE", str(tmp_path / "none"))
+    done = cloudrun("report", "list")
+    assert done.stdout == ""
+    assert "no report" in done.stderr
+
+
+def test_schema_is_json_schema(cloudrun: Cloudrun) -> None:
+    assert json.loads(cloudrun("report", "schema").stdout) == json.loads(
+        json.dumps(schema.json_schema())
+    )

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cloudrun.errors import DeadlineReached, WorkloadFailed
+from cloudrun.hosts import local
+from cloudrun.hosts.local import LocalHost, LocalJob
+from cloudrun.workloads.driver import Nvidia, NvidiaGpu
+
+SCRIPTS = Path(__file__).parent.parent / "doubles" / "workloads"
+FAR = 60.0
+
+
+def start(script: str, log: Path) -> LocalJob:
+    return LocalJob([sys.executable, str(SCRIPTS / script)], log)
+
+
+def test_a_jobs_lines_come_whole_and_its_end_is_told(tmp_path: Path) -> None:
+    job = start("good.py", tmp_path / "log")
+    lines = list(job.lines(time.monotonic() + FAR))
+    assert len(lines) == 3
+    assert all(line.endswith(b"}\n") for line in lines)
+    assert job.wait().status == 0
+
+
+def test_a_death_is_told_with_the_last_words(tmp_path: Path) -> None:
+    job = start("dying.py", tmp_path / "log")
+    list(job.lines(time.monotonic() + FAR))
+    end = job.wait()
+    assert end.status == -9
+    assert end.log_tail == "the last word on stderr"
+
+
+def test_the_deadline_is_kept_and_the_job_can_be_stopped_twice(tmp_path: Path) -> None:
+    job = start("endless.py", tmp_path / "log")
+    with pytest.raises(DeadlineReached):
+        list(job.lines(time.monotonic() + 1.0))
+    job.stop()
+    job.stop()
+    assert job.wait().status == 0
+
+
+def test_a_job_that_does_not_listen_is_ended_by_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_GRACE_S", 0.2)
+    deaf = "import time\nprint('{}', flush=True)\nwhile True: time.sleep(60)"
+    job = LocalJob([sys.executable, "-c", deaf], tmp_path / "log")
+    next(job.lines(time.monotonic() + FAR))
+    job.stop()
+    assert job.wait().status == -9
+
+
+_STARTER = """
+import sys
+from pathlib import Path
+from cloudrun.hosts.local import LocalJob
+job = LocalJob([sys.executable, sys.argv[1]], Path(sys.argv[2]))
+print(job._process.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_job_ends_when_its_cloudrun_is_killed(tmp_path: Path) -> None:
+    starter = subprocess.Popen(
+        [sys.executable, "-c", _STARTER, str(SCRIPTS / "endless.py"), str(tmp_path / "log")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert starter.stdout is not None
+    pid = int(starter.stdout.readline())
+    assert Path(f"/proc/{pid}").exists()
+    starter.kill()
+    starter.communicate()
+    # `tail --pid` returns when the process is gone.
+    subprocess.run(["tail", f"--pid={pid}", "-f", "/dev/null"], check=True, timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("installed", "says"),
+    [(None, "torch is not installed"), ("1.13.1", "torch 1.13.1 is too old")],
+)
+def test_without_a_torch_that_will_do_the_install_line_is_given(
+    monkeypatch: pytest.MonkeyPatch, installed: str | None, says: str
+) -> None:
+    monkeypatch.setattr(local, "torch_version", lambda: installed)
+    with pytest.raises(WorkloadFailed, match=says) as caught:
+        LocalHost(None).prepare()
+    assert "python -m pip install torch" in caught.value.try_this
+
+
+@pytest.mark.parametrize("installed", ["2.0.1", "2.13.0+cpu", "10.1"])
+def test_a_torch_that_will_do_is_taken(monkeypatch: pytest.MonkeyPatch, installed: str) -> None:
+    monkeypatch.setattr(local, "torch_version", lambda: installed)
+    assert LocalHost(None).prepare().python == sys.executable
+
+
+def test_where_no_torch_fits_the_reason_is_given_instead_of_a_line() -> None:
+    k80 = NvidiaGpu("Tesla K80", "470.256.02", "3.7", 11441)
+    assert "pip install" not in local.torch_line(Nvidia((k80,), None))
+    assert local.torch_line(Nvidia((k80,), None))
