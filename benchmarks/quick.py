@@ -4,21 +4,17 @@
 
 Each run has an empty home and an empty cache of torch.compile, as the first
 one on a machine has. Memory is the most that any one of its processes held
-(ru_maxrss), and beside it the most of all together, sampled (Linux only;
-shared pages divided among those that share them). Not for Windows, which has
-no `resource`.
+(ru_maxrss). Not for Windows, which does not tell.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import resource
+import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -32,11 +28,10 @@ MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class Run(NamedTuple):
-    """One launch: seconds, bytes of the largest process and of all, unsteady measurements."""
+    """One launch: seconds, bytes of its largest process, unsteady measurements."""
 
     seconds: float
-    largest: int
-    together: int
+    memory: int
     unsteady: int
 
 
@@ -60,77 +55,28 @@ def launch() -> Run:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        watch = Watch(process.pid)
-        output, _ = process.communicate()
+        assert process.stdout is not None  # noqa: S101 - for the type checker
+        report = json.loads(process.stdout.read())
+        # Not `process.wait`: this one tells what the process and those below it used.
+        _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
-        together = watch.stop()
-    report = json.loads(output)
+    process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"the launch ended with status {process.returncode}: {report}")
-    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * MAXRSS_UNIT
     unsteady = sum(not row["stable"] for row in report["measurements"])
-    return Run(seconds, largest, together, unsteady)
-
-
-class Watch:
-    """Samples the memory of a process and all below it until `stop`, which gives the most."""
-
-    def __init__(self, root: int) -> None:
-        self._root = root
-        self._most = 0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._sample)
-        self._thread.start()
-
-    def stop(self) -> int:
-        """The most bytes seen."""
-        self._over.set()
-        self._thread.join()
-        return self._most
-
-    def _sample(self) -> None:
-        while not self._over.wait(0.2):
-            self._most = max(self._most, sum(map(held_bytes, below(self._root))))
-
-
-def below(root: int) -> list[int]:
-    """The process `root` and all that descend from it."""
-    found = [root]
-    for pid in found:
-        # A process may end while we look.
-        with contextlib.suppress(OSError):
-            for children in Path(f"/proc/{pid}/task").glob("*/children"):
-                found += map(int, children.read_text().split())
-    return found
-
-
-def held_bytes(pid: int) -> int:
-    """The memory of one process, its share of what it shares; 0: it has ended."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    return 0
+    return Run(seconds, usage.ru_maxrss * MAXRSS_UNIT, unsteady)
 
 
 def show(runs: list[Run]) -> int:
     """Print the table and the verdict, by the worst run; returns the exit status."""
-    timing.print_table(
-        ("RUN", "SECONDS", "LARGEST PROCESS, GB", "ALL TOGETHER, GB", "UNSTEADY VALUES"),
-        [
-            (
-                str(number),
-                f"{run.seconds:.1f}",
-                f"{run.largest / 1e9:.2f}",
-                f"{run.together / 1e9:.2f}",
-                str(run.unsteady),
-            )
-            for number, run in enumerate(runs, start=1)
-        ]
-        + [("limit", f"{LIMIT_S:g}", f"{LIMIT_BYTES / 1e9:g}", f"{LIMIT_BYTES / 1e9:g}", "")],
-    )
+    rows = [
+        (str(number), f"{run.seconds:.1f}", f"{run.memory / 1e9:.2f}", str(run.unsteady))
+        for number, run in enumerate(runs, start=1)
+    ]
+    limits = ("limit", f"{LIMIT_S:g}", f"{LIMIT_BYTES / 1e9:g}", "")
+    timing.print_table(("RUN", "SECONDS", "MEMORY, GB", "UNSTEADY VALUES"), [*rows, limits])
     over = ["seconds"] * any(run.seconds > LIMIT_S for run in runs)
-    over += ["memory"] * any(max(run.largest, run.together) > LIMIT_BYTES for run in runs)
+    over += ["memory"] * any(run.memory > LIMIT_BYTES for run in runs)
     return timing.verdict(over)
 
 

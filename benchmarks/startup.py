@@ -83,20 +83,13 @@ def fill(home: Path, runs: int) -> None:
 
 def workload_lines() -> list[bytes]:
     """What the workloads say, in ordinary amounts: 16 checks, 6 measurements of 100 samples."""
-    rate = {
-        "median": 1.0,
-        "p5": 1.0,
-        "p95": 1.0,
-        "value": 1.0,
-        "n": 100,
-        "samples": [1.23456] * 100,
-    }
-    row = {"event": "measurement", "name": "matmul", "params": {}, "unit": "TFLOP/s", **rate}
+    numbers = {**dict.fromkeys(("value", "median", "p5", "p95"), 1.0), "samples": [1.23456] * 100}
+    row = {"event": "measurement", "name": "matmul", "params": {}, "unit": "TFLOP/s", "n": 100}
     names = ("device", "os", "python", "torch", "cpu")
     lines = [
         {"event": "environment", **dict.fromkeys(names, "ordinary")},
         *[{"event": "check", "name": "a check", "status": "pass", "detail": "It is right."}] * 16,
-        *[{**row, "stable": True}] * 6,
+        *[{**row, **numbers, "stable": True}] * 6,
     ]
     return [json.dumps(line).encode() + b"\n" for line in lines]
 

@@ -16,7 +16,9 @@ from cloudrun.model.offer import Plan
 from cloudrun.model.words import clean, format_duration, format_usd
 
 if TYPE_CHECKING:
-    from rich.status import Status
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
 
 _MARKS = {"pass": ("ok", "green"), "skip": ("skip", "yellow"), "fail": ("FAIL", "red")}
 
@@ -29,14 +31,19 @@ class Progress:
         self._plan: Plan | None = None
         self._started = time.monotonic()
         self._doing = ""
-        self._status: Status | None = None
+        self._console: Console | None = None
+        self._live: Live | None = None
 
     def __enter__(self) -> Progress:
         if not self._options.quiet and sys.stderr.isatty():
             from rich.console import Console
+            from rich.live import Live
 
-            self._status = Console(stderr=True).status("")
-            self._status.start()
+            self._console = Console(stderr=True, highlight=False)
+            self._live = Live(
+                get_renderable=self._moving_line, console=self._console, transient=True
+            )
+            self._live.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -46,9 +53,9 @@ class Progress:
 
     def pause(self) -> None:
         """Take the moving line away."""
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
     def __call__(self, event: Event) -> None:
         """Render one event."""
@@ -67,48 +74,55 @@ class Progress:
             case PhaseStarted(phase):
                 self._doing = phase
                 if self._options.verbosity > 0:
-                    self._say(f"  phase {phase}", dim=True)
+                    self._say(f"  phase {phase}")
             case Noted(text):
-                self._say("  ", text, fg="yellow")
+                self._say("  ", text, colour="yellow")
             case WorkloadSaid(line):
                 self._workload_said(line)
-        self._show_status()
 
     def _workload_said(self, line: dict[str, Any]) -> None:
         match line.get("event"):
             case "begin":
                 number, of = line.get("index", 0) + 1, line.get("of")
-                self._doing = f"{line.get('step')} ({number} of {of})"
+                self._doing = f"{line.get('step')} ({number} of {of})".replace("_", " ")
             case "check":
                 word, colour = _MARKS.get(str(line.get("status")), ("?", "red"))
-                self._say(f"  {word:<4}  {_name(line):<16}  ", str(line.get("detail")), fg=colour)
+                self._say(f"  {word:<4}  {_name(line):<16}  ", str(line.get("detail")), colour)
             case "measurement":
                 steady = "" if line.get("stable") else f" (not steady: {line.get('note')})"
                 value = f"{line.get('value', 0.0):,.4g} {line.get('unit')}"
-                self._say(f"  {'':<4}  {measurement_name(line):<16}  ", value + steady)
+                device = self._plan.offers[0].device if self._plan else "cpu"
+                self._say(f"  {'':<4}  {_measurement(line, device):<16}  ", value + steady)
 
-    def _show_status(self) -> None:
-        if self._status is None:
-            return
+    def _moving_line(self) -> Text:
+        from rich.text import Text
+
         elapsed = time.monotonic() - self._started
-        text = f"{self._doing}, {format_duration(elapsed)}"
+        text = f"... {self._doing}, {format_duration(elapsed)}"
         if self._plan is not None:
             spent = elapsed / 3600 * self._plan.offers[0].usd_per_hour
             text += f" of about {format_duration(self._plan.seconds)}, {format_usd(spent)} so far"
-        self._status.update(clean(text))
+        return Text(clean(text), no_wrap=True, overflow="ellipsis")
 
-    def _say(self, label: str, text: str = "", **style: Any) -> None:
-        output.say(output.hanging(clean(label), text), **style)
+    def _say(self, label: str, text: str = "", colour: str = "") -> None:
+        """Say a line; above the moving one, where there is one."""
+        line = output.hanging(clean(label), text)
+        if self._console is None:
+            output.say(line, fg=colour or None)
+        else:
+            self._console.print(line, style=colour, markup=False)
 
 
 def _name(line: dict[str, Any]) -> str:
     return str(line.get("name")).replace("_", " ")
 
 
-def measurement_name(line: dict[str, Any]) -> str:
-    """A measurement in a few words: `matmul bf16`, `memory copy`, with `(CPU)` beside a GPU."""
+def _measurement(line: dict[str, Any], device: str) -> str:
+    """A measurement in a few words: `matmul bf16 8192`, with `(CPU)` beside an accelerator's."""
     params = line.get("params") or {}
     parts = [_name(line)]
     if line.get("name") == "matmul":
-        parts.append(str(params.get("dtype")))
+        parts += [str(params.get("dtype")), str(params.get("m"))]
+    if params.get("device") != device:
+        parts.append(f"({params.get('device')})")
     return " ".join(parts)
