@@ -109,11 +109,11 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except BaseException as error:  # noqa: BLE001 - the last place for it
-        return _report(error, options, "--json" in arguments)
+        return _report(error, options, options.json or "--json" in arguments)
     return status if isinstance(status, int) else 0
 
 
-def _report(error: BaseException, options: output.Options, as_json: bool) -> int:
+def _report(error: BaseException, options: output.Options, json: bool) -> int:
     """Say what went wrong, in one paragraph; returns the exit status."""
     if isinstance(error, SystemExit):
         return int(error.code or 0)
@@ -124,7 +124,7 @@ def _report(error: BaseException, options: output.Options, as_json: bool) -> int
     if options.verbosity >= 2 or options.log_file:
         output.traceback(error, options)
     output.print_error(ours)
-    if as_json:
+    if json:
         output.print_json({"error": error_as_json(ours)})
     return ours.exit_status
 

@@ -20,15 +20,15 @@ from cloudrun.model.words import did_you_mean
 def command(ctx: click.Context) -> None:
     """Settings: show them and where they come from, set one, tell the file's path."""
     if ctx.invoked_subcommand is None:
-        ctx.invoke(show, as_json=False)
+        ctx.invoke(show, json=False)
 
 
 @command.command("show", cls=output.Command)
 @output.json_option
-def show(as_json: bool) -> None:
+def show(json: bool) -> None:
     """Show every setting, its value, and where that comes from."""
     rows = _rows()
-    if as_json:
+    if json:
         output.print_json(rows)
         return
     output.print_table(

@@ -31,13 +31,13 @@ print(kind)
 
 @click.command("doctor", cls=output.Command)
 @output.json_option
-def command(as_json: bool) -> int:
+def command(json: bool) -> int:
     """Look at this machine: Python, driver, torch, settings, room for reports.
 
     The exit status is 1 when something does not work.
     """
     findings = list(_all())
-    if as_json:
+    if json:
         output.print_json([_as_row(finding) for finding in findings])
     else:
         for finding in findings:

@@ -35,7 +35,7 @@ _DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp8")
 )
 @output.json_option
 def command(
-    name: tuple[str, ...], min_memory: float | None, budget: float | None, as_json: bool
+    name: tuple[str, ...], min_memory: float | None, budget: float | None, json: bool
 ) -> None:
     """Which GPU: facts, prices, what fits.
 
@@ -47,7 +47,7 @@ def command(
     if not fitting:
         raise _nothing_fits(asked, min_memory, budget)
     fitting.sort(key=_price)
-    if as_json:
+    if json:
         output.print_json([_as_json(gpu) for gpu in fitting])
     elif name:
         _show_each(fitting)

@@ -52,7 +52,7 @@ def _read_gpu(text: str) -> GpuRequest:
 
 
 @click.command("launch", cls=output.SettingsCommand)
-@click.option("--on", "targets", type=_Parsed("target", _read_targets), metavar="TARGET[,...]",
+@click.option("--on", type=_Parsed("target", _read_targets), metavar="TARGET[,...]",
               help="Where: auto (this machine's accelerator, else its CPU; never a paid one), "
               "local. [default: auto]")  # fmt: skip
 @click.option("--gpu", type=_Parsed("gpu", _read_gpu), metavar="NAME[:COUNT]",
@@ -61,7 +61,7 @@ def _read_gpu(text: str) -> GpuRequest:
               help="What to run. [default: all]")  # fmt: skip
 @click.option("--profile", type=output.OneOf(PROFILES), metavar="|".join(PROFILES),
               help="How long: about 1, 5 or 20 minutes on a GPU. [default: quick]")  # fmt: skip
-@click.option("--ttl", "ttl_s", type=_Parsed("duration", parse_duration), metavar="DURATION",
+@click.option("--ttl", type=_Parsed("duration", parse_duration), metavar="DURATION",
               help="The run is over after this: 90s, 45m, 2h. [default: 30m]")  # fmt: skip
 @click.option("--max-price", type=click.FloatRange(min=0), metavar="USD",
               help="The most that the machine may cost an hour.")  # fmt: skip
@@ -74,35 +74,35 @@ def _read_gpu(text: str) -> GpuRequest:
 @click.pass_context
 def command(
     ctx: click.Context,
-    targets: tuple[str, ...] | None,
+    on: tuple[str, ...] | None,
     gpu: GpuRequest | None,
     workload: Any,
     profile: Any,
-    ttl_s: int | None,
+    ttl: int | None,
     max_price: float | None,
     max_cost: float | None,
     store: str | None,
     dry_run: bool,
     yes: bool,
-    as_json: bool,
+    json: bool,
 ) -> int:
     """Smoke test, then benchmark, on the best target allowed; print the report.
 
     Without options it measures this machine, for free, in about a minute.
     """
     need = Need(
-        targets=targets or ("auto",),
+        targets=on or ("auto",),
         gpu=gpu,
         workload=workload or "all",
         profile=profile or "quick",
-        ttl_s=ttl_s or LAUNCH_TTL_S,
+        ttl_s=ttl or LAUNCH_TTL_S,
         max_price_usd=max_price,
         max_cost_usd=max_cost,
     )
     from cloudrun.launcher import lifecycle
 
     if dry_run:
-        _show_plan(lifecycle.plan(need), as_json)
+        _show_plan(lifecycle.plan(need), json)
         return 0
     with Progress(ctx.find_root().obj) as progress:
         report = lifecycle.launch(
@@ -112,7 +112,7 @@ def command(
             listener=progress,
             argv=["cloudrun", *sys.argv[1:]],
         )
-    if as_json:
+    if json:
         click.echo(report.to_json().decode(), nl=False)
     else:
         from cloudrun.reports.text import render
@@ -140,8 +140,8 @@ def _approve(plan: Plan, yes: bool, progress: Progress) -> None:
         raise click.Abort
 
 
-def _show_plan(plan: Plan, as_json: bool) -> None:
-    if as_json:
+def _show_plan(plan: Plan, json: bool) -> None:
+    if json:
         import msgspec
 
         output.print_json({**msgspec.to_builtins(plan), "seconds": plan.seconds, "usd": plan.usd})

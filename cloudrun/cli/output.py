@@ -28,6 +28,7 @@ class Options:
 
     verbosity: int = 0
     log_file: str | None = None
+    json: bool = False
 
     @property
     def quiet(self) -> bool:
@@ -119,10 +120,21 @@ class OneOf(click.Choice[str]):
 
 
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--json`, as the parameter `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(
-        function
-    )
+    """Add `--json`. It is read first, so that an error in another option is printed as JSON too."""
+    return click.option(
+        "--json",
+        is_flag=True,
+        is_eager=True,
+        callback=_take_json,
+        help="One JSON document on stdout.",
+    )(function)
+
+
+def _take_json(context: click.Context, _option: click.Parameter, value: bool) -> bool:
+    options = context.find_root().obj
+    if isinstance(options, Options):
+        options.json = value
+    return value
 
 
 def store_option(function: Callable[..., Any]) -> Callable[..., Any]:

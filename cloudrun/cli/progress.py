@@ -10,6 +10,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from cloudrun.cli import output
 from cloudrun.model.events import Event, Noted, PhaseStarted, RunStarted, WorkloadSaid
 from cloudrun.model.offer import Plan
@@ -76,7 +78,7 @@ class Progress:
                 if self._options.verbosity > 0:
                     self._say(f"  phase {phase}")
             case Noted(text):
-                self._say("  ", text, colour="yellow")
+                self._say("  ", text)
             case WorkloadSaid(line):
                 self._workload_said(line)
 
@@ -87,7 +89,9 @@ class Progress:
                 self._doing = f"{line.get('step')} ({number} of {of})".replace("_", " ")
             case "check":
                 word, colour = _MARKS.get(str(line.get("status")), ("?", "red"))
-                self._say(f"  {word:<4}  {_name(line):<16}  ", str(line.get("detail")), colour)
+                self._say(
+                    f"  {word:<4}  {_name(line):<16}  ", str(line.get("detail")), word, colour
+                )
             case "measurement":
                 steady = "" if line.get("stable") else f" (not steady: {line.get('note')})"
                 value = f"{line.get('value', 0.0):,.4g} {line.get('unit')}"
@@ -104,13 +108,17 @@ class Progress:
             text += f" of about {format_duration(self._plan.seconds)}, {format_usd(spent)} so far"
         return Text(clean(text), no_wrap=True, overflow="ellipsis")
 
-    def _say(self, label: str, text: str = "", colour: str = "") -> None:
-        """Say a line; above the moving one, where there is one."""
+    def _say(self, label: str, text: str = "", mark: str = "", colour: str = "") -> None:
+        """Say a line, above the moving one where there is one; only its mark is coloured."""
         line = output.hanging(clean(label), text)
+        if mark:
+            line = line.replace(mark, click.style(mark, fg=colour), 1)
         if self._console is None:
-            output.say(line, fg=colour or None)
+            click.echo(line, err=True)
         else:
-            self._console.print(line, style=colour, markup=False)
+            from rich.text import Text
+
+            self._console.print(Text.from_ansi(line))
 
 
 def _name(line: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from cloudrun.model.words import format_duration, format_usd
 
 @click.command("ps", cls=output.Command)
 @output.json_option
-def command(as_json: bool) -> None:
+def command(json: bool) -> None:
     """Runs that are going on now, with their age and what they have cost so far.
 
     A run whose cloudrun was killed is tidied up on the way: what it had
@@ -29,7 +29,7 @@ def command(as_json: bool) -> None:
         with Journal(state) as journal:
             alive = recovery.recover(journal, _say)
             rows = [_row(run, journal) for run in alive]
-    if as_json:
+    if json:
         output.print_json(rows)
     elif rows:
         _show(rows)

@@ -23,7 +23,7 @@ def command() -> None:
 @command.command("list", cls=output.SettingsCommand)
 @output.store_option
 @output.json_option
-def list_reports(store: str | None, as_json: bool) -> int:
+def list_reports(store: str | None, json: bool) -> int:
     """List the reports in the store, newest first.
 
     A damaged report is listed as such; the others are listed all the same,
@@ -32,7 +32,7 @@ def list_reports(store: str | None, as_json: bool) -> int:
     where = _open(store)
     rows = [_row(where, entry) for entry in where.entries()]
     damaged = [row for row in rows if "error" in row]
-    if as_json:
+    if json:
         output.print_json(rows)
     elif rows:
         _show(rows)
@@ -47,10 +47,10 @@ def list_reports(store: str | None, as_json: bool) -> int:
 @click.argument("report", default="last")
 @output.store_option
 @output.json_option
-def show(report: str, store: str | None, as_json: bool) -> None:
+def show(report: str, store: str | None, json: bool) -> None:
     """Show REPORT: its id, any unique beginning of it, a file, or 'last' (the default)."""
     found = _read(report, store)
-    if as_json:
+    if json:
         click.echo(found.to_json().decode(), nl=False)
         return
     from cloudrun.reports.text import render
