@@ -39,7 +39,9 @@ def test_every_data_file_is_covered(config: configparser.ConfigParser) -> None:
     for name, folder in packages_in_the_tree().items():
         for path in folder.iterdir():
             if path.is_file() and path.suffix not in (".py", ".pyc"):
-                assert any(fnmatch.fnmatch(path.name, glob) for glob in patterns.get(name, [])), path
+                assert any(fnmatch.fnmatch(path.name, glob) for glob in patterns.get(name, [])), (
+                    path
+                )
     for name, globs in patterns.items():
         for glob in globs:
             assert list(packages_in_the_tree()[name].glob(glob)), f"{name}: {glob} matches nothing"

@@ -32,7 +32,7 @@ class Progress:
         self._options = options
         self._plan: Plan | None = None
         self._started = time.monotonic()
-        self._doing = ""
+        self._doing = "starting"
         self._console: Console | None = None
         self._live: Live | None = None
 

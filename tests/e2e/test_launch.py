@@ -90,6 +90,22 @@ def test_json_is_the_report_and_quiet_is_quiet(cloudrun: Cloudrun) -> None:
     assert (report.run.workload, report.measurements) == ("smoke", ())
 
 
+def test_a_machine_that_computes_wrongly_fails_in_words_and_status(
+    cloudrun: Cloudrun, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'smoke.py' in ' '.join(sys.orig_argv):\n"
+        "    import torch\n"
+        "    torch.nn.functional.scaled_dot_product_attention = lambda q, k, v: v + 1\n"
+    )
+    done = cloudrun(*SMOKE, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1
+    assert done.stdout.startswith("FAILED")
+    assert "attention: Attention is off by" in " ".join(done.stdout.split())
+    assert "FAIL  attention" in done.stderr
+
+
 def test_ctrl_c_tidies_up_says_so_and_keeps_what_was_found(cloudrun: Cloudrun, home: Path) -> None:
     process = start(*SMOKE)
     wait_for(process, "autograd")

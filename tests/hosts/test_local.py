@@ -49,11 +49,16 @@ def test_a_job_that_does_not_listen_is_ended_by_force(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "_GRACE_S", 0.2)
-    deaf = "import time\nprint('{}', flush=True)\nwhile True: time.sleep(60)"
+    deaf = (
+        "import subprocess, time\n"
+        "print(subprocess.Popen(['sleep', '600']).pid, flush=True)\n"
+        "while True: time.sleep(60)"
+    )
     job = LocalJob([sys.executable, "-c", deaf], tmp_path / "log")
-    next(job.lines(time.monotonic() + FAR))
+    child = int(next(job.lines(time.monotonic() + FAR)))
     job.stop()
     assert job.wait().status == -9
+    subprocess.run(["tail", f"--pid={child}", "-f", "/dev/null"], check=True, timeout=30)
 
 
 _STARTER = """

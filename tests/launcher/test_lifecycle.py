@@ -157,14 +157,27 @@ def test_ctrl_c_during_the_ending_still_ends_everything(provider: PaidProvider) 
 def test_a_second_ctrl_c_stops_at_once(provider: PaidProvider) -> None:
     provider.script = "endless.py"
 
+    endings = []
+
     def interrupt(event: Event) -> None:
         if isinstance(event, WorkloadSaid):
             raise KeyboardInterrupt
         if isinstance(event, PhaseStarted) and event.phase == "end":
+            endings.append(event)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         launch(listener=interrupt)
+    assert len(endings) == 1
+
+
+def test_a_workload_is_told_device_and_profile_and_to_die_with_us(provider: PaidProvider) -> None:
+    provider.script = "echoing.py"
+    report = launch(Need(targets=("paid",), profile="full"))
+    assert report.notes == (
+        "smoke.py --device cpu --tied",
+        "bench.py --device cpu --profile full --tied",
+    )
 
 
 @pytest.mark.parametrize("phase", [phase for phase in PHASES if phase not in ("plan", "end")])

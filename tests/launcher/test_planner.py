@@ -41,7 +41,13 @@ def test_no_offer_names_what_was_wanted() -> None:
 
 @pytest.mark.parametrize(
     ("offer", "max_cost", "seconds"),
-    [(FREE, None, 1800), (CHEAP, None, 1800), (CHEAP, 0.1, 720), (CHEAP, 50.0, 1800), (FREE, 0.1, 1800)],
+    [
+        (FREE, None, 1800),
+        (CHEAP, None, 1800),
+        (CHEAP, 0.1, 720),
+        (CHEAP, 50.0, 1800),
+        (FREE, 0.1, 1800),
+    ],
 )
 def test_money_becomes_a_deadline(offer: Offer, max_cost: float | None, seconds: int) -> None:
     assert deadline_s(Need(max_cost_usd=max_cost), offer) == seconds

@@ -28,7 +28,13 @@ def test_a_bare_number_gets_the_likely_duration_offered() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.44, "0.4 s"), (41.2, "41 s"), (125, "2 min 05 s"), (5400, "1 h 30 min"), (59.7, "1 min 00 s")],
+    [
+        (0.44, "0.4 s"),
+        (41.2, "41 s"),
+        (125, "2 min 05 s"),
+        (5400, "1 h 30 min"),
+        (59.7, "1 min 00 s"),
+    ],
 )
 def test_durations_are_written(seconds: float, text: str) -> None:
     assert words.format_duration(seconds) == text
@@ -36,7 +42,13 @@ def test_durations_are_written(seconds: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("usd", "text"),
-    [(0, "$0.00"), (0.526, "$0.53"), (0.0042, "$0.0042"), (0.00001, "under $0.0001"), (98.32, "$98.32")],
+    [
+        (0, "$0.00"),
+        (0.526, "$0.53"),
+        (0.0042, "$0.0042"),
+        (0.00001, "under $0.0001"),
+        (98.32, "$98.32"),
+    ],
 )
 def test_money_never_reads_as_nothing_when_it_is_something(usd: float, text: str) -> None:
     assert words.format_usd(usd) == text

@@ -67,9 +67,7 @@ def test_a_child_that_lives_is_followed_to_its_end(tmp_path: Path) -> None:
         ("os._exit(0)", "exit status 0"),
     ],
 )
-def test_a_death_is_told_and_the_other_steps_are_made(
-    tmp_path: Path, body: str, how: str
-) -> None:
+def test_a_death_is_told_and_the_other_steps_are_made(tmp_path: Path, body: str, how: str) -> None:
     lines, _ = follow(tmp_path, body)
     assert passed(lines) == ["step0", "step2", "step3"]
     (death,) = [line for line in lines if line["event"] == "died"]

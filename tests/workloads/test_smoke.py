@@ -88,9 +88,9 @@ def test_a_torch_that_cannot_be_imported_is_explained(tmp_path: Path) -> None:
     found = checks(lines)
     assert (status, found["torch"]["status"]) == (1, "fail")
     assert "libcudart.so.13" in found["torch"]["detail"]
-    assert {check["status"] for name, check in found.items() if name not in ("driver", "torch")} == {
-        "skip"
-    }
+    assert {
+        check["status"] for name, check in found.items() if name not in ("driver", "torch")
+    } == {"skip"}
 
 
 def test_a_gpu_that_torch_cannot_use_is_a_failure_and_no_silent_cpu_run(tmp_path: Path) -> None:
