@@ -150,6 +150,11 @@ class Journal:
         rows = self._runs("WHERE id = ?", run_id)
         return rows[0] if rows else None
 
+    def is_open(self, run_id: str) -> bool:
+        """Whether the run has not ended, as of now."""
+        row = self.run(run_id)
+        return row is not None and row.ended is None
+
     def steps(self, run: str) -> list[StepRow]:
         """The steps of a run, oldest first."""
         with self._errors():
@@ -238,6 +243,7 @@ class RunLock:
 
     def take(self) -> bool:
         """Take the lock; False when another living process has it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         file = open(self._path, "ab")  # noqa: SIM115 - it is held beyond this function
         try:
             _lock(file)

@@ -31,7 +31,9 @@ def recover(journal: Journal, listener: Listener) -> list[RunRow]:
             alive.append(row)
             continue
         try:
-            _end_dead_run(journal, row, listener)
+            # Another cloudrun may have been here between the look and the lock.
+            if journal.is_open(row.id):
+                _end_dead_run(journal, row, listener)
         finally:
             lock.release()
     return alive
@@ -39,21 +41,22 @@ def recover(journal: Journal, listener: Listener) -> list[RunRow]:
 
 def _end_dead_run(journal: Journal, row: RunRow, listener: Listener) -> None:
     report = _report_of(journal, row)
-    path = None
-    if report is not None:
-        try:
-            path = Store(Path(row.store)).add(report)
-        except CloudrunError as error:
-            # The run stays open, so that the next cloudrun tries again.
-            listener(Noted(f"The report of run {row.id} still waits to be stored: {error}"))
-            return
+    try:
+        path = _keep(Store(Path(row.store)), report) if report else None
+    except CloudrunError as error:
+        # The run stays open, so that the next cloudrun tries again.
+        listener(Noted(f"The report of run {row.id} still waits to be stored: {error}"))
+        return
     journal.end_run(row.id, report.outcome if report else "failed", path)
-    kept = (
-        f"what it measured is kept: cloudrun report show {row.id}"
-        if report
-        else ("it had measured nothing yet")
-    )
-    listener(Noted(f"Run {row.id} had ended without storing its report; {kept}."))
+    kept = f"what it measured is kept: cloudrun report show {row.id}"
+    told = kept if report else "it had measured nothing yet"
+    listener(Noted(f"Run {row.id} was cut off before its end; {told}."))
+
+
+def _keep(store: Store, report: Report) -> str:
+    """Store the report, unless the run could do that itself before it was cut off."""
+    stored = (entry.path for entry in store.entries() if entry.id == report.id)
+    return next(stored, None) or store.add(report)
 
 
 def _report_of(journal: Journal, row: RunRow) -> Report | None:

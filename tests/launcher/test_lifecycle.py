@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -227,6 +228,34 @@ def test_a_report_that_cannot_be_stored_is_kept_for_the_next_run(
     ids = {entry.id for entry in open_store(str(store)).entries()}
     assert second.id in ids
     assert len(ids) == 2
+    assert open_runs() == 0
+
+
+def test_a_run_that_stored_its_report_and_died_then_is_ended_without_a_second_one(
+    provider: PaidProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "end_run", die)
+        with pytest.raises(KeyboardInterrupt):
+            launch()
+    assert open_runs() == 1
+    launch()
+    assert open_runs() == 0
+    assert len(stored()) == 2
+    assert all("put together later" not in str(report.notes) for report in stored())
+
+
+def test_a_dead_run_whose_folder_is_gone_is_ended_too(
+    provider: PaidProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "end_run", lambda *_: None)
+        launch()
+    shutil.rmtree(settings.places().state / "runs")
+    launch()
     assert open_runs() == 0
 
 
