@@ -53,11 +53,12 @@ def _run_measurements(wanted: str, profile: str, first: int) -> int:
     claim_stdout()
     die_with_parent()
     from cloudrun.workloads import cases, nvml
-    from cloudrun.workloads.device import environment, pick, use_tf32
+    from cloudrun.workloads.device import environment, pick, sum_in_fp32, use_tf32
 
     device = pick(wanted)
     emit("environment", **environment(device))
     plan = cases.plan(device, profile)
+    sum_in_fp32()
     with nvml.open_device(device) if device.type == "cuda" else cases.no_gpu() as gpu:
         for index, case in enumerate(plan[first:], start=first):
             use_tf32(False)

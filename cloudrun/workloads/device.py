@@ -32,7 +32,8 @@ def pick(wanted: str) -> torch.device:
         wanted = next((name for name, is_usable in usable.items() if is_usable()), "cpu")
     if wanted in usable and not usable[wanted]():
         raise RuntimeError(f"torch {torch.__version__} cannot use the device '{wanted}' here")
-    return torch.device(wanted)
+    # With its number: some functions of older versions of torch take no GPU without one.
+    return torch.device(wanted, 0) if wanted == "cuda" else torch.device(wanted)
 
 
 def synchronize(device: torch.device) -> None:
@@ -44,13 +45,25 @@ def synchronize(device: torch.device) -> None:
 
 
 def use_tf32(allowed: bool) -> None:
-    """Let fp32 matrix products and convolutions use TF32 on NVIDIA GPUs, or not."""
+    """Let fp32 matrix products and convolutions use TF32 on NVIDIA GPUs, or not.
+
+    By the old names, which every version of torch has and which newer ones keep
+    in step with the new ones; torch refuses to read a mix of the two.
+    """
     torch.backends.cuda.matmul.allow_tf32 = allowed
     torch.backends.cudnn.allow_tf32 = allowed
 
 
+def sum_in_fp32() -> None:
+    """Let no fp16 or bf16 matrix product on NVIDIA GPUs add its parts in less than fp32."""
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+
+
 def float_types(device: torch.device) -> list[str]:
     """The float types in which this device does fast matrix products, fp32 first."""
+    if device.type == "cuda" and torch.version.hip:
+        return ["fp32", "fp16", "bf16"]
     if device.type == "cuda":
         # Before compute capability 8.0 bf16 and tf32 do not fail: they are emulated,
         # slowly, and would be a number about nothing.
@@ -58,11 +71,19 @@ def float_types(device: torch.device) -> list[str]:
         return ["fp32", "tf32", "fp16", "bf16"] if new else ["fp32", "fp16"]
     if device.type == "mps":
         return ["fp32", "fp16"]
-    return ["fp32", "bf16"]
+    return ["fp32", "bf16"] if _has_fast_bf16() else ["fp32"]
+
+
+def _has_fast_bf16() -> bool:
+    """Whether torch's CPU library (oneDNN) computes in bf16 here; else torch emulates it."""
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):
+        return False
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What a number measured here belongs to: versions, processor, memory, GPUs, math mode."""
+    """What a number measured here belongs to: versions, processor, memory, GPUs."""
     seen = nvidia()
     return {
         "device": device.type,
@@ -71,7 +92,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version() if torch.version.cuda else None,
+        "cudnn": _cudnn(),
         "driver": seen.gpus[0].driver if seen and seen.gpus else None,
         "cpu": cpu_name(),
         "cpu_count": cpu_count(),
@@ -79,6 +100,14 @@ def environment(device: torch.device) -> dict[str, Any]:
         "memory_bytes": memory_bytes(),
         "gpus": gpus(device),
     }
+
+
+def _cudnn() -> Optional[int]:
+    """The version of cuDNN; None where there is none, or not the one that torch needs."""
+    try:
+        return torch.backends.cudnn.version() if torch.version.cuda else None
+    except RuntimeError:
+        return None
 
 
 def gpus(device: torch.device) -> list[dict[str, Any]]:
@@ -123,7 +152,11 @@ def cpu_count() -> int:
 
 def memory_bytes() -> Optional[int]:
     """The machine's memory in bytes, or the container's share of it; None: not known."""
-    limits = [_physical_memory(), _number_in("/sys/fs/cgroup/memory.max")]
+    limits = [
+        _physical_memory(),
+        _number_in("/sys/fs/cgroup/memory.max"),
+        _number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+    ]
     known = [limit for limit in limits if limit]
     return min(known) if known else None
 

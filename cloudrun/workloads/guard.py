@@ -7,6 +7,7 @@ This process never imports torch.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -20,8 +21,10 @@ from typing import Any, Optional
 
 from cloudrun.workloads.protocol import claim_stdout, die_with_parent
 
-# Until the first step begins there is only the interpreter's own start.
-_START_LIMIT_S = 60.0
+# Until the first step begins, torch may have to be read from a slow new disk and the
+# GPUs to be woken.
+_START_LIMIT_S = 240.0
+_DEATH_S = 10.0
 _BEFORE_FIRST = {"step": "start", "index": -1, "limit_s": _START_LIMIT_S, "fatal": True}
 
 Line = dict[str, Any]
@@ -70,7 +73,9 @@ def _run_child(command: list[str]) -> Generator[Line, None, tuple[Line, Optional
             raw = lines.get(timeout=max(0.0, ends - time.monotonic()))
             if raw is None:
                 break
-            line = json.loads(raw)
+            line = _parse(raw)
+            if line is None:
+                continue
             if line["event"] == "begin":
                 step, ends = line, time.monotonic() + line["limit_s"]
             finished = finished or line["event"] == "finished"
@@ -88,6 +93,15 @@ def _read(pipe: Any, lines: queue.Queue[Optional[bytes]]) -> None:
     lines.put(None)
 
 
+def _parse(raw: bytes) -> Optional[Line]:
+    """Read a line; None when it is none, such as what a dying child left half written."""
+    try:
+        line = json.loads(raw)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and "event" in line else None
+
+
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End the child and all that it started; give one that is ending by itself a moment."""
     try:
@@ -95,17 +109,17 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
     if hasattr(os, "killpg"):
-        try:
+        # Nobody of its group may be left (macOS says so with EPERM).
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            # Nobody of its group is left (macOS says so with EPERM).
-            return
-        finally:
-            process.wait()
-    process.wait()
+    # A process that a hung driver holds does not die; it is left behind.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=_DEATH_S)
 
 
-def _how_it_died(status: int) -> str:
+def _how_it_died(status: Optional[int]) -> str:
+    if status is None:
+        return "did not die when it was killed"
     if status == -getattr(signal, "SIGKILL", 9):
         return "was killed by SIGKILL (this machine may have run out of memory)"
     if status < 0:

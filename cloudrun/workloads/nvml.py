@@ -1,34 +1,43 @@
 """NVIDIA's management library (NVML), by ctypes: clocks, power, heat, memory errors.
 
 It comes with the driver, so nothing has to be installed. Names and numbers are
-those of NVIDIA's NVML API reference. Every question may stay unanswered (None):
-virtual GPUs and old boards answer few.
+those of nvml.h, as NVIDIA's NVML API reference explains it. Every question may
+stay unanswered (None): virtual GPUs and old boards answer few.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, Optional
 
 _LIBRARY = "nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1"
 _SM_CLOCK = 1
 _GPU_TEMPERATURE = 0
-_UNCORRECTED, _AGGREGATE = 1, 1
+_UNCORRECTED = 1
+_SINCE_LOADED, _EVER = 0, 1
 _REASONS = {
+    0x02: "a clock that was set by hand",
     0x04: "its power limit",
     0x08: "a hardware slowdown",
     0x20: "heat",
     0x40: "heat (hardware)",
     0x80: "the power supply",
 }
+_MOST_PROCESSES = 256
 _SAMPLES_PER_S = 20
+# The energy counter moves in steps of up to 0.1 s; over less than this it tells no power.
+_ENERGY_TELLS_S = 0.5
 
 
 class _Process(ctypes.Structure):
+    """nvmlProcessInfo_v2_t, which the third version of the function still fills."""
+
     _fields_ = (
         ("pid", ctypes.c_uint),
         ("used_memory", ctypes.c_ulonglong),
@@ -38,11 +47,12 @@ class _Process(ctypes.Structure):
 
 
 class Gpu:
-    """One GPU, as NVML knows it."""
+    """One GPU, as NVML knows it; `part` is our share of it where it is divided (MIG)."""
 
-    def __init__(self, library: Any, handle: ctypes.c_void_p) -> None:
+    def __init__(self, library: Any, handle: ctypes.c_void_p, part: ctypes.c_void_p) -> None:
         self._library = library
         self._handle = handle
+        self._part = part
 
     def _ask(self, function: str, *arguments: int, kind: Any = ctypes.c_uint) -> Optional[int]:
         answer = kind()
@@ -55,32 +65,42 @@ class Gpu:
         """The clock of the multiprocessors now, in MHz."""
         return self._ask("nvmlDeviceGetClockInfo", _SM_CLOCK)
 
-    def max_clock_mhz(self) -> Optional[int]:
-        """The highest clock that the GPU may take, in MHz."""
-        return self._ask("nvmlDeviceGetMaxClockInfo", _SM_CLOCK)
-
     def temperature_c(self) -> Optional[int]:
         """The GPU's temperature in degrees Celsius."""
         return self._ask("nvmlDeviceGetTemperature", _GPU_TEMPERATURE)
 
     def power_w(self) -> Optional[float]:
-        """The board's power now, in watts."""
+        """The board's power in watts: of this moment, or of the last second, by model."""
         milliwatts = self._ask("nvmlDeviceGetPowerUsage")
         return None if milliwatts is None else milliwatts / 1000
 
-    def throttle_reasons(self) -> list[str]:
+    def energy_j(self) -> Optional[float]:
+        """The energy used since the driver was loaded, in joules; Volta and newer."""
+        millijoules = self._ask("nvmlDeviceGetTotalEnergyConsumption", kind=ctypes.c_ulonglong)
+        return None if millijoules is None else millijoules / 1000
+
+    def throttle_reasons(self) -> Optional[list[str]]:
         """What holds the clock back now, in words; the same bits under both of NVML's names."""
         for name in ("ClocksEventReasons", "ClocksThrottleReasons"):
             bits = self._ask(f"nvmlDeviceGetCurrent{name}", kind=ctypes.c_ulonglong)
             if bits is not None:
                 return [words for bit, words in _REASONS.items() if bits & bit]
-        return []
+        return None
 
-    def uncorrected_errors(self) -> Optional[int]:
-        """Memory errors in the GPU's life that it could not correct; None: it does not count."""
-        return self._ask(
-            "nvmlDeviceGetTotalEccErrors", _UNCORRECTED, _AGGREGATE, kind=ctypes.c_ulonglong
-        )
+    def uncorrected_errors(self, ever: bool = False) -> Optional[int]:
+        """Memory errors that it could not correct, since the driver was loaded or ever.
+
+        None: it does not count them.
+        """
+        span = _EVER if ever else _SINCE_LOADED
+        return self._ask("nvmlDeviceGetTotalEccErrors", _UNCORRECTED, span, kind=ctypes.c_ulonglong)
+
+    def is_out_of_spare_memory(self) -> bool:
+        """Whether it could not replace a faulty row of its memory; Ampere and newer."""
+        answers = [ctypes.c_uint() for _ in range(4)]
+        call = getattr(self._library, "nvmlDeviceGetRemappedRows", None)
+        told = call is not None and call(self._handle, *map(ctypes.byref, answers)) == 0
+        return told and bool(answers[3].value)
 
     def link(self) -> str:
         """The link to the processor in words: generation and width, now and at most."""
@@ -90,21 +110,27 @@ class Gpu:
             return "its PCIe link is not told"
         return f"its PCIe link is generation {now[0]} x{now[1]} of {most[0]} x{most[1]}"
 
-    def processes(self) -> Optional[int]:
-        """How many programs compute on the GPU now, this one included."""
+    def others(self) -> Optional[int]:
+        """How many other programs compute on it now; None: not told.
+
+        Told only if NVML names this program too: in a container it may name
+        none, or by numbers that mean nothing there. On Windows every window
+        on the screen would count.
+        """
+        found = (_Process * _MOST_PROCESSES)()
+        count = ctypes.c_uint(_MOST_PROCESSES)
         call = getattr(self._library, "nvmlDeviceGetComputeRunningProcesses_v3", None)
-        count = ctypes.c_uint(64)
-        if call is None or call(self._handle, ctypes.byref(count), (_Process * 64)()) != 0:
+        if sys.platform == "win32" or call is None:
             return None
-        return count.value
+        if call(self._part, ctypes.byref(count), found) != 0:
+            return None
+        pids = {process.pid for process in found[: count.value]}
+        return len(pids) - 1 if os.getpid() in pids else None
 
 
 @contextlib.contextmanager
 def open_device(device: Any) -> Iterator[Optional[Gpu]]:
-    """Open the GPU that is torch's `device`; None where NVML does not know it.
-
-    torch and NVML number GPUs differently, so they are matched by UUID.
-    """
+    """Open the GPU that is torch's `device`; None where NVML does not know it."""
     try:
         library = ctypes.CDLL(_LIBRARY)
     except OSError:
@@ -114,20 +140,30 @@ def open_device(device: Any) -> Iterator[Optional[Gpu]]:
         yield None
         return
     try:
-        handle = ctypes.c_void_p()
-        uuid = _uuid(device)
-        known = uuid is not None and library.nvmlDeviceGetHandleByUUID(uuid, ctypes.byref(handle))
-        yield Gpu(library, handle) if known == 0 and uuid is not None else None
+        yield _find(library, device)
     finally:
         library.nvmlShutdown()
 
 
-def _uuid(device: Any) -> Optional[bytes]:
-    """The GPU's UUID as NVML writes it; None where this torch does not tell it."""
+def _find(library: Any, device: Any) -> Optional[Gpu]:
+    """Match torch's GPU with NVML's: they number them differently, so by UUID."""
     import torch
 
+    whole, part, count = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_uint()
     uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)
-    return None if uuid is None else f"GPU-{uuid}".encode()
+    if uuid is None:
+        # torch before 2.4 does not tell it; where there is one GPU only, there is no doubt.
+        library.nvmlDeviceGetCount_v2(ctypes.byref(count))
+        alone = count.value == 1
+        found = alone and library.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(whole)) == 0
+        return Gpu(library, whole, whole) if found else None
+    if library.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode(), ctypes.byref(whole)) == 0:
+        return Gpu(library, whole, whole)
+    if library.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}".encode(), ctypes.byref(part)) != 0:
+        return None
+    # A part of a divided GPU has no clock, heat or power of its own.
+    found = library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(part, ctypes.byref(whole)) == 0
+    return Gpu(library, whole, part) if found else None
 
 
 class Watch:
@@ -137,34 +173,45 @@ class Watch:
         self._gpu = gpu
         self._rows: list[tuple[Optional[int], Optional[float], Optional[int]]] = []
         self._reasons: set[str] = set()
+        self._power: Optional[float] = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def __enter__(self) -> Watch:
         if self._gpu is not None:
+            self._began = time.monotonic(), self._gpu.energy_j()
             self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if self._gpu is None:
+            return
+        seconds, used = time.monotonic() - self._began[0], self._gpu.energy_j()
         self._over.set()
-        if self._gpu is not None:
-            self._thread.join()
+        self._thread.join()
+        if used is not None and self._began[1] is not None and seconds >= _ENERGY_TELLS_S:
+            self._power = (used - self._began[1]) / seconds
 
     def _sample(self) -> None:
         gpu = self._gpu
         while gpu is not None and not self._over.wait(1 / _SAMPLES_PER_S):
             self._rows.append((gpu.clock_mhz(), gpu.power_w(), gpu.temperature_c()))
-            self._reasons.update(gpu.throttle_reasons())
+            self._reasons.update(gpu.throttle_reasons() or ())
 
     def summary(self) -> dict[str, Any]:
-        """What was seen: median clock (MHz), median power (W), highest heat (C), reasons."""
+        """What was seen: median clock (MHz), mean power (W), highest heat (C), reasons.
+
+        The power is the energy used over the time; where the GPU does not count
+        energy, or not finely enough, the median of the samples.
+        """
         clocks, powers, heats = (
             sorted(value for value in column if value is not None)
             for column in (zip(*self._rows) if self._rows else ((), (), ()))
         )
+        sampled = powers[len(powers) // 2] if powers else None
         return {
             "clock_mhz": clocks[len(clocks) // 2] if clocks else None,
-            "power_w": powers[len(powers) // 2] if powers else None,
+            "power_w": sampled if self._power is None else round(self._power, 1),
             "temperature_c": heats[-1] if heats else None,
             "throttled_by": sorted(self._reasons),
         }

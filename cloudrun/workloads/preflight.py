@@ -17,9 +17,12 @@ OLDEST_TORCH = (2, 0)
 
 def check_driver(wanted: str) -> str:
     """NVIDIA's driver answers and names its GPUs."""
+    if wanted in ("cpu", "mps"):
+        raise Skip(f"The device '{wanted}' needs no NVIDIA driver.")
     seen = nvidia()
     if seen is None:
-        if wanted == "cuda":
+        # torch calls AMD's GPUs "cuda" too.
+        if wanted == "cuda" and "rocm" not in (torch_version() or ""):
             raise Failure("No NVIDIA GPU is to be seen here.", "Choose a machine that has one.")
         raise Skip("There is no NVIDIA GPU on this machine, so no driver to check.")
     if seen.problem:
@@ -52,12 +55,21 @@ def check_device(wanted: str) -> str:
     try:
         device = pick("cuda" if wanted == "auto" and seen and seen.gpus else wanted)
     except RuntimeError as error:
-        if seen and seen.gpus:
-            raise Failure(
-                f"{error}, although the driver sees a {seen.gpus[0].name}.", DOCTOR
-            ) from error
-        raise Failure(f"{error}.", DOCTOR) from error
+        sees = f", although the driver sees a {seen.gpus[0].name}" if seen and seen.gpus else ""
+        why, remedy = _why_no_cuda() if wanted in ("auto", "cuda") else ("", "")
+        raise Failure(f"{error}{sees}. {why}".strip(), remedy or DOCTOR) from error
     if device.type == "cpu":
         return f"torch computes on the CPU: {cpu_name()}."
     names = ", ".join(gpu["name"] for gpu in environment(device)["gpus"])
     return f"torch computes on {device.type}: {names}."
+
+
+def _why_no_cuda() -> tuple[str, str]:
+    """Why torch cannot use CUDA, and a remedy: its own question only says that it cannot."""
+    import torch
+
+    try:
+        torch.cuda.init()
+    except Exception as error:  # noqa: BLE001 - drivers and torch raise all kinds
+        return explain(f"{type(error).__name__}: {error}")
+    return "", ""

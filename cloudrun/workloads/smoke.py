@@ -38,10 +38,10 @@ class Check(NamedTuple):
 
 
 CHECKS = (
-    Check("driver", 30),
+    Check("driver", 90),
     Check("torch", 180, fatal=True),
-    Check("device", 60, fatal=True),
-    Check("architecture", 10, ("cuda",), fatal=True),
+    Check("device", 180, fatal=True),
+    Check("architecture", 60, ("cuda",), fatal=True),
     Check("allocate", 60, fatal=True),
     Check("autograd", 60),
     Check("matmul", 60),

@@ -21,12 +21,27 @@ _KNOWN = [
     (
         r"nvidia-smi: command not found",
         "There is an NVIDIA GPU here but no driver for it.",
-        "Install NVIDIA's driver for it and restart the machine.",
+        "Install NVIDIA's driver and restart the machine; a container, start with '--gpus all'.",
     ),
     (
         r"Driver/library version mismatch",
         "The NVIDIA driver was updated while its old version is still running.",
         "Restart the machine.",
+    ),
+    (
+        r"GPU is lost|fallen off the bus|Unable to determine the device handle",
+        "The GPU no longer answers: it has crashed, or it is faulty.",
+        "Restart the machine; if it happens again, use another one.",
+    ),
+    (
+        r"No devices were found",
+        "The NVIDIA driver is loaded but finds no GPU that it can use.",
+        "Restart the machine; if that does not help, install the driver again.",
+    ),
+    (
+        r"No CUDA GPUs are available",
+        "torch sees none of the GPUs; the variable CUDA_VISIBLE_DEVICES may hide them.",
+        "Run 'unset CUDA_VISIBLE_DEVICES' and try again.",
     ),
     (
         r"Found no NVIDIA driver",
@@ -44,7 +59,8 @@ _KNOWN = [
         DOCTOR,
     ),
     (
-        r"no kernel image is available|is not compatible with the current PyTorch",
+        r"no kernel image is available|invalid device function|"
+        r"is not compatible with the current PyTorch",
         "This build of torch has no code for this GPU's generation.",
         DOCTOR,
     ),
@@ -60,6 +76,11 @@ _KNOWN = [
         "Wait a minute; then look at 'systemctl status nvidia-fabricmanager'.",
     ),
     (
+        r"unsupported display driver / cuda driver combination|forward compatibility",
+        "The NVIDIA driver and the CUDA libraries of this machine do not fit together.",
+        "Restart the machine; if that does not help, install NVIDIA's driver again.",
+    ),
+    (
         r"CUDA unknown error",
         "The NVIDIA driver is only half loaded, or a container was started without its GPUs.",
         "Run 'sudo modprobe nvidia_uvm', or start the container with '--gpus all'.",
@@ -70,19 +91,39 @@ _KNOWN = [
         "Do not trust results from this GPU; use another machine.",
     ),
     (
-        r"out of memory|ALLOC_FAILED",
+        r"MPS backend out of memory|can't allocate memory|not enough memory|^MemoryError",
+        "There was not enough free memory.",
+        "Close other programs, or use a machine with more memory.",
+    ),
+    (
+        r"out of memory|ALLOC_FAILED|CUBLAS_STATUS_NOT_INITIALIZED",
         "There was not enough free memory; another program may be using it.",
         "Run 'nvidia-smi' to see who uses the GPU's memory, and end that program.",
     ),
     (
-        r"SUBLIBRARY_VERSION_MISMATCH|CUDNN_STATUS_NOT_INITIALIZED",
+        r"SUBLIBRARY_VERSION_MISMATCH|CUDNN_STATUS_NOT_INITIALIZED|cuDNN version incompatibility",
         "Another cuDNN on this machine hides the one that came with torch.",
         "Run 'unset LD_LIBRARY_PATH' and try again.",
     ),
     (
-        r"[Bb]us error|/dev/shm|shared memory",
+        r"[Bb]us error|/dev/shm|insufficient shared memory",
         "The shared memory (/dev/shm) is too small, as it is in a container by default.",
         "Start the container with '--shm-size=8g'.",
+    ),
+    (
+        r"ncclSystemError|ncclInternalError|unhandled (system|cuda|internal) error",
+        "The GPUs could not talk to each other (NCCL).",
+        "Run it again with the variable NCCL_DEBUG=INFO, which says why.",
+    ),
+    (
+        r"device-side assert|illegal memory access|unspecified launch failure",
+        "A program on the GPU crashed.",
+        "Run it again with the variable CUDA_LAUNCH_BLOCKING=1, which shows where.",
+    ),
+    (
+        r"Failed to find C compiler",
+        "There is no C compiler, which torch.compile needs.",
+        "Run 'sudo apt install build-essential'.",
     ),
     (
         r"Python\.h",

@@ -53,7 +53,7 @@ def test_every_measurement_of_a_cpu_is_made(lines: list[dict[str, Any]]) -> None
 
 def test_each_keeps_its_samples_and_their_median(lines: list[dict[str, Any]]) -> None:
     for row in (line for line in lines if line["event"] == "measurement"):
-        assert row["n"] == len(row["samples"]) >= 20
+        assert row["n"] == len(row["samples"]) >= 5
         ordered = sorted(row["samples"])
         assert ordered[0] <= row["p5"] <= row["value"] <= row["p95"] <= ordered[-1]
         middle = (ordered[(row["n"] - 1) // 2], ordered[row["n"] // 2])
