@@ -51,6 +51,13 @@ class BadData(CloudrunError):
     exit_status = 65
 
 
+class HostUnreachable(CloudrunError):
+    """A host cannot be reached, or never became ready."""
+
+    kind = "host_unreachable"
+    exit_status = 68
+
+
 class Unavailable(CloudrunError):
     """What was asked for cannot be had: no such device, no offer that fits."""
 
@@ -70,6 +77,20 @@ class DeadlineReached(CloudrunError):
 
     kind = "deadline_reached"
     exit_status = 75
+
+
+class Refused(CloudrunError):
+    """A host's key is unknown or wrong, or it speaks another protocol: no byte goes there."""
+
+    kind = "refused"
+    exit_status = 76
+
+
+class AccessDenied(CloudrunError):
+    """Credentials are missing or wrong, or a permission is."""
+
+    kind = "access_denied"
+    exit_status = 77
 
 
 class BadSettings(CloudrunError):

@@ -133,9 +133,12 @@ def test_every_error_has_the_contracts_status() -> None:
         errors.WorkloadFailed: 1,
         errors.WrongUsage: 2,
         errors.BadData: 65,
+        errors.HostUnreachable: 68,
         errors.Unavailable: 69,
         errors.Bug: 70,
         errors.DeadlineReached: 75,
+        errors.Refused: 76,
+        errors.AccessDenied: 77,
         errors.BadSettings: 78,
         errors.Interrupted: 130,
     }

@@ -1,0 +1,343 @@
+"""One SSH connection to a host, over its jump hosts, by paramiko, made fast and safe.
+
+Fast: no Nagle delay, no delayed acknowledgements while the handshake lasts, a
+cipher that the processor has in hardware (facts and figures in
+docs/performance.md). Safe: the host's key is judged before anything is sent.
+"""
+
+from __future__ import annotations
+
+import base64
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import paramiko
+from paramiko.ssh_exception import (
+    AuthenticationException,
+    BadAuthenticationType,
+    SSHException,
+)
+
+from cloudrun.errors import AccessDenied, HostUnreachable, Refused
+from cloudrun.hosts.knownhosts import Verdict, entry, fingerprint, judge, kinds_known
+from cloudrun.hosts.sshconfig import Hop
+
+CONNECT_S = 15.0
+# A peer that acknowledges nothing for so long is dead.
+DEAD_S = 12
+_KEEPALIVE_S = 4
+_QUICK_RECEIVES = 64
+_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
+_CERTIFICATE = "-cert-v01@openssh.com"
+_NEVER = 2**60
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who can be asked, and how; None where nobody is there.
+
+    `trust(question)` says whether to trust an unknown key; `passphrase(key)`
+    gives a key's passphrase, or None.
+    """
+
+    trust: Callable[[str], bool] | None = None
+    passphrase: Callable[[Path], str | None] | None = None
+
+
+NOBODY = Person()
+
+
+class Connection:
+    """An open connection. Close it, or use it as a context manager."""
+
+    def __init__(self, transports: list[paramiko.Transport], hop: Hop) -> None:
+        self._transports = transports
+        self.hop = hop
+
+    @property
+    def transport(self) -> paramiko.Transport:
+        """The connection to the host itself, the last of the way."""
+        return self._transports[-1]
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the connection still stands, as far as can be told without a word."""
+        return all(transport.is_active() for transport in self._transports)
+
+    def open_exec(self, command: str) -> paramiko.Channel:
+        """Start a command on the host; gives the channel with its streams.
+
+        Raises:
+            HostUnreachable: the connection is lost.
+        """
+        try:
+            channel = self.transport.open_session(timeout=CONNECT_S)
+            channel.exec_command(command)
+        except (SSHException, OSError, EOFError) as error:
+            raise HostUnreachable(f"The connection to {self.hop} was lost.", f"{error}.") from error
+        return channel
+
+    def close(self) -> None:
+        """Close the connection and those below it."""
+        for transport in reversed(self._transports):
+            transport.close()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def connect(way: Sequence[Hop], own_known_hosts: Path, person: Person = NOBODY) -> Connection:
+    """Connect to the last hop of the way, over those before it.
+
+    Args:
+        way: What `sshconfig.route` gives.
+        own_known_hosts: Our own file of known keys; keys that the person trusts are added to it.
+        person: Who can be asked.
+
+    Raises:
+        HostUnreachable: no connection can be made.
+        Refused: a host's key is unknown, has changed or is revoked.
+        AccessDenied: the host does not let us in.
+    """
+    transports: list[paramiko.Transport] = []
+    try:
+        for hop in way:
+            sock = _through(transports[-1], hop) if transports else _dial(hop)
+            transport = _transport(sock)
+            transports.append(transport)
+            _shake_hands(transport, hop, own_known_hosts, person)
+            _log_in(transport, hop, person)
+    except BaseException:
+        for transport in reversed(transports):
+            transport.close()
+        raise
+    return Connection(transports, way[-1])
+
+
+def _dial(hop: Hop) -> _QuickSocket:
+    """Open the TCP connection, with a bound on how long a dead peer goes unnoticed."""
+    try:
+        sock = socket.create_connection((hop.host, hop.port), timeout=CONNECT_S)
+    except OSError as error:
+        raise _unreachable(hop, error) from error
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", _KEEPALIVE_S),
+        ("TCP_KEEPINTVL", _KEEPALIVE_S),
+        ("TCP_KEEPCNT", DEAD_S // _KEEPALIVE_S - 1),
+        ("TCP_USER_TIMEOUT", DEAD_S * 1000),
+    ):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return _QuickSocket(sock)
+
+
+class _QuickSocket:
+    """A socket that acknowledges at once while the handshake lasts (Linux).
+
+    The handshake is small messages to and fro; an acknowledgement delayed by
+    40 ms holds up the peer's next one. The system turns the option off again
+    by itself, so it is set before each of the first receives.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._quick = _QUICK_RECEIVES if hasattr(socket, "TCP_QUICKACK") else 0
+
+    def recv(self, count: int) -> bytes:
+        if self._quick:
+            self._quick -= 1
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        return self._sock.recv(count)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+def _through(transport: paramiko.Transport, hop: Hop) -> paramiko.Channel:
+    try:
+        return transport.open_channel(
+            "direct-tcpip", (hop.host, hop.port), ("127.0.0.1", 0), timeout=CONNECT_S
+        )
+    except (SSHException, EOFError, OSError) as error:
+        raise HostUnreachable(
+            f"{hop} cannot be reached through its jump host.",
+            f"{error}.",
+            "Try it by hand: ssh -J",
+        ) from error
+
+
+def _transport(sock: Any) -> paramiko.Transport:
+    transport = paramiko.Transport(sock)
+    transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = CONNECT_S
+    options = transport.get_security_options()
+    options.ciphers = [name for name in _CIPHERS if name in options.ciphers]
+    # paramiko deadlocks now and then when it starts a new key exchange itself
+    # (its issue 822); the server's own limits start one in time.
+    transport.packetizer.REKEY_BYTES = transport.packetizer.REKEY_PACKETS = _NEVER
+    return transport
+
+
+def _shake_hands(
+    transport: paramiko.Transport, hop: Hop, own_known_hosts: Path, person: Person
+) -> None:
+    """Agree on keys with the host, and judge its own."""
+    files = (own_known_hosts, *hop.known_hosts)
+    _prefer_known(transport, kinds_known(files, hop.name, hop.port))
+    try:
+        transport.start_client(timeout=CONNECT_S)
+        key = transport.get_remote_server_key()
+    except (SSHException, EOFError, OSError) as error:
+        raise _unreachable(hop, error) from error
+    kind = transport.host_key_type or key.get_name()
+    certificate = key.public_blob if kind.endswith(_CERTIFICATE) else None
+    blob = certificate.key_blob if certificate else key.asbytes()
+    verdict = judge(files, hop.name, hop.port, kind, blob)
+    if verdict is Verdict.KNOWN:
+        return
+    if verdict is Verdict.UNKNOWN:
+        _ask_to_trust(hop, kind, blob, person)
+        _remember(own_known_hosts, entry(hop.name, hop.port, kind, blob))
+        return
+    raise Refused(
+        f"The host key of {hop} has {'changed' if verdict is Verdict.CHANGED else 'been revoked'}.",
+        f"It shows {fingerprint(blob)}. Somebody may be between you and the host, or it was "
+        "set up anew.",
+        f"If you know that it was set up anew: ssh-keygen -R {hop.name}",
+    )
+
+
+def _prefer_known(transport: paramiko.Transport, kinds: list[str]) -> None:
+    """Ask the host for a key of a type that can be checked here."""
+    options = transport.get_security_options()
+    plain = list(options.key_types)
+    certificates = [f"{kind}{_CERTIFICATE}" for kind in plain] if "certificate" in kinds else []
+    # One RSA key goes by several names.
+    known = [kind for kind in plain if kind in kinds or ("ssh-rsa" in kinds and "rsa" in kind)]
+    options.key_types = [*certificates, *known, *(kind for kind in plain if kind not in known)]
+
+
+def _ask_to_trust(hop: Hop, kind: str, blob: bytes, person: Person) -> None:
+    """An unknown key needs a person's yes; --yes is none."""
+    shown = f"{kind} {fingerprint(blob)}"
+    if person.trust is None:
+        raise Refused(
+            f"The host key of {hop} is not known.",
+            f"It shows {shown}, and there is nobody to ask.",
+            f"Connect once by hand and compare it: ssh {hop.user}@{hop.host} -p {hop.port}",
+        )
+    if not person.trust(f"The host key of {hop} is not known: {shown}. Do you trust it?"):
+        raise Refused(f"The host key of {hop} is not trusted.", "You said no.")
+
+
+def _remember(path: Path, line: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line)
+
+
+def _log_in(transport: paramiko.Transport, hop: Hop, person: Person) -> None:
+    tried: list[str] = []
+    for name, key in _keys(hop, person):
+        tried.append(name)
+        if key is None:
+            continue
+        try:
+            transport.auth_publickey(hop.user, key)
+        except BadAuthenticationType as error:
+            raise AccessDenied(
+                f"{hop} takes no keys.",
+                f"It asks for: {', '.join(error.allowed_types)}.",
+                "Put your public key on it: ssh-copy-id",
+            ) from error
+        except AuthenticationException:
+            continue
+        except (SSHException, EOFError, OSError) as error:
+            raise AccessDenied(
+                f"{hop} closed the connection during the log-in.",
+                f"Tried: {', '.join(tried)}. It may allow few tries.",
+                "Name the right key with IdentityFile and IdentitiesOnly in ~/.ssh/config.",
+            ) from error
+        if transport.is_authenticated():
+            return
+    raise AccessDenied(
+        f"{hop} does not let you in.",
+        f"Tried: {', '.join(tried)}." if tried else "There is no key to try.",
+        f"Put your public key on it: ssh-copy-id -p {hop.port} {hop.user}@{hop.host}",
+    )
+
+
+def _keys(hop: Hop, person: Person) -> Iterator[tuple[str, paramiko.PKey | None]]:
+    """The keys to try: those of the configuration that the agent holds, its others, the files.
+
+    None stands for a file that cannot be used.
+    """
+    files = [path for path in hop.keys if path.exists()]
+    public = [_public(path) for path in files]
+    held = list(paramiko.Agent().get_keys())
+    named = [key for key in held if key.asbytes() in public]
+    others = [] if hop.only_these_keys else [key for key in held if key not in named]
+    for key in (*named, *others):
+        yield f"a key of the agent ({key.get_name()})", key
+    in_agent = {key.asbytes() for key in named}
+    for path, blob in zip(files, public, strict=True):
+        if blob not in in_agent:
+            own = _load(path, person)
+            yield (str(path) if own else f"{path} (locked, or no key that can be read)"), own
+
+
+def _public(path: Path) -> bytes:
+    """The public half of a key file, as the agent would show it; empty when it is not told."""
+    try:
+        return base64.b64decode(path.with_name(path.name + ".pub").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return b""
+
+
+def _load(path: Path, person: Person) -> paramiko.PKey | None:
+    """Read a private key, asking for its passphrase; None when it cannot be used."""
+    try:
+        return paramiko.PKey.from_path(path)
+    except TypeError:
+        # So the library says that the key needs a passphrase.
+        return _unlock(path, person)
+    except (SSHException, OSError, ValueError):
+        # Not every file that the configuration names is a private key that we can read.
+        return None
+
+
+def _unlock(path: Path, person: Person) -> paramiko.PKey | None:
+    phrase = person.passphrase(path) if person.passphrase else None
+    if phrase is None:
+        return None
+    with path.open(encoding="utf-8") as file:
+        for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+            file.seek(0)
+            try:
+                return kind.from_private_key(file, password=phrase)
+            except (SSHException, ValueError):
+                continue
+    raise AccessDenied(f"The passphrase for {path} is wrong.", "", "Try again.")
+
+
+def _unreachable(hop: Hop, error: BaseException) -> HostUnreachable:
+    """Tell the ways apart in which a host is not reached."""
+    if isinstance(error, socket.gaierror):
+        why, remedy = f"There is no host named '{hop.host}'.", "Look at the name's spelling."
+    elif isinstance(error, TimeoutError):
+        why = f"It did not answer within {CONNECT_S:.0f} s."
+        remedy = f"Is it on? Does a firewall, or your network, block port {hop.port}?"
+    elif isinstance(error, ConnectionRefusedError):
+        why = f"Nothing listens on its port {hop.port}."
+        remedy = "Is sshd running there, and on this port?"
+    else:
+        why = f"{getattr(error, 'strerror', None) or error or type(error).__name__}."
+        remedy = "Try it by hand: ssh -v"
+    return HostUnreachable(f"{hop} cannot be reached.", why, remedy)

@@ -1,0 +1,31 @@
+#!/bin/bash
+# Inside fresh namespaces: a machine with its own file system view, user and sshd.
+# What it writes stays in FOLDER; the host's files are seen and never touched.
+#
+#   machine.sh FOLDER NAME USER
+set -euo pipefail
+folder=$1 name=$2 user=$3 root=$1/root
+
+mount --make-rprivate /
+mount -t tmpfs tmpfs "$folder/disk"
+mkdir "$folder/disk/upper" "$folder/disk/work"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$folder/disk/upper,workdir=$folder/disk/work" "$root"
+mount --rbind /dev "$root/dev"
+mount -t proc proc "$root/proc"
+mount -t tmpfs tmpfs "$root/tmp" -o mode=1777
+mount -t tmpfs tmpfs "$root/run"
+hostname "$name"
+
+mkdir -p "$root/run/sshd" "$root/home/$user/.ssh"
+echo "$user:x:2001:2001::/home/$user:/bin/bash" >>"$root/etc/passwd"
+echo "$user:x:2001:" >>"$root/etc/group"
+echo "127.0.0.1 localhost $name" >"$root/etc/hosts"
+cp "$folder/authorized_keys" "$root/home/$user/.ssh/authorized_keys"
+cp "$folder"/host_key* "$folder/sshd_config" "$root/run/sshd/"
+chown -R 2001:2001 "$root/home/$user"
+chmod 700 "$root/home/$user/.ssh"
+chmod 600 "$root/run/sshd/host_key"
+# An ordinary user reaches a Python that lies below root's home.
+chmod 711 "$root/root"
+
+exec chroot "$root" /usr/sbin/sshd -D -e -f /run/sshd/sshd_config

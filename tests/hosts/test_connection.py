@@ -1,0 +1,241 @@
+"""Connections to real machines with real OpenSSH servers: see tests/doubles/machines.py."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cloudrun.errors import AccessDenied, HostUnreachable, Refused
+from cloudrun.hosts import connection
+from cloudrun.hosts.connection import NOBODY, Person, connect
+from cloudrun.hosts.sshconfig import Hop
+from tests.doubles import machines
+from tests.doubles.machines import USER, Machine
+
+pytestmark = pytest.mark.skipif(
+    not machines.is_possible(), reason="needs root, openssh-server and iproute2"
+)
+
+
+@pytest.fixture(scope="module")
+def bridge() -> Iterator[str]:
+    # One subnet for each worker of the test run.
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    with machines.network(10 + int(worker)) as name:
+        yield name
+
+
+@pytest.fixture
+def machine(bridge: str, tmp_path: Path) -> Iterator[Machine]:
+    with machines.machine(bridge, 11, tmp_path / "machine") as started:
+        yield started
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> Path:
+    return tmp_path / "known_hosts"
+
+
+@pytest.fixture(autouse=True)
+def no_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+
+
+def hop(machine: Machine, **changes: object) -> Hop:
+    fields = {
+        "host": machine.address,
+        "port": 22,
+        "user": USER,
+        "name": machine.address,
+        "keys": (machine.key,),
+    }
+    return Hop(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def trust(machine: Machine, known: Path) -> None:
+    known.write_text(f"{machine.address} {machine.host_key}\n")
+
+
+def output_of(connected: connection.Connection, command: str) -> bytes:
+    channel = connected.open_exec(command)
+    with channel.makefile("rb") as stream:
+        return bytes(stream.read())
+
+
+def test_a_known_host_runs_a_command(machine: Machine, known: Path) -> None:
+    trust(machine, known)
+    with connect([hop(machine)], known) as connected:
+        assert output_of(connected, "hostname; id -un") == f"{machine.name}\n{USER}\n".encode()
+        assert connected.transport.remote_cipher == "aes128-gcm@openssh.com"
+
+
+def test_an_unknown_key_is_refused_where_nobody_is_there(machine: Machine, known: Path) -> None:
+    with pytest.raises(Refused, match="not known.*SHA256:.*nobody to ask"):
+        connect([hop(machine)], known, NOBODY)
+    assert not known.exists()
+    assert not any("Accepted" in line for line in machine.log)
+
+
+def test_an_unknown_key_is_asked_about_once(machine: Machine, known: Path) -> None:
+    asked: list[str] = []
+
+    def yes(question: str) -> bool:
+        asked.append(question)
+        return True
+
+    for _ in range(2):
+        connect([hop(machine)], known, Person(trust=yes)).close()
+    assert len(asked) == 1
+    shown = subprocess.run(
+        ["ssh-keygen", "-l", "-f", str(machine.folder / "host_key.pub")],
+        capture_output=True,
+        encoding="utf-8",
+    ).stdout.split()[1]
+    assert shown in asked[0]
+
+
+def test_a_no_is_a_no(machine: Machine, known: Path) -> None:
+    with pytest.raises(Refused, match="You said no"):
+        connect([hop(machine)], known, Person(trust=lambda _question: False))
+    assert not known.exists()
+
+
+def test_a_changed_key_is_refused_whoever_is_there(
+    machine: Machine, known: Path, tmp_path: Path
+) -> None:
+    other = machines.make_key(tmp_path / "other")
+    known.write_text(f"{machine.address} {other}\n")
+    with pytest.raises(Refused, match="has changed.*ssh-keygen -R"):
+        connect([hop(machine)], known, Person(trust=lambda _question: True))
+    assert not any("Accepted" in line for line in machine.log)
+
+
+def test_a_host_certificate_of_a_trusted_authority_is_enough(
+    bridge: str, known: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "certified"
+    authority = machines.make_key(tmp_path / "ca")
+    config = "HostCertificate /run/sshd/host_key-cert.pub\n"
+    with machines.machine(bridge, 12, folder, config, authority=tmp_path / "ca") as certified:
+        known.write_text(f"@cert-authority 10.99.*.* {authority}\n")
+        with connect([hop(certified)], known) as connected:
+            assert output_of(connected, "echo hello") == b"hello\n"
+
+
+def test_a_key_that_is_not_let_in_says_what_was_tried(
+    machine: Machine, known: Path, tmp_path: Path
+) -> None:
+    trust(machine, known)
+    machines.make_key(tmp_path / "stranger")
+    with pytest.raises(AccessDenied) as caught:
+        connect([hop(machine, keys=(tmp_path / "stranger", tmp_path / "missing"))], known)
+    assert str(tmp_path / "stranger") in caught.value.why
+    assert "ssh-copy-id" in caught.value.try_this
+    with pytest.raises(AccessDenied, match="no key to try"):
+        connect([hop(machine, keys=())], known)
+
+
+def test_the_second_key_is_tried_after_the_first(
+    machine: Machine, known: Path, tmp_path: Path
+) -> None:
+    trust(machine, known)
+    machines.make_key(tmp_path / "stranger")
+    connect([hop(machine, keys=(tmp_path / "stranger", machine.key))], known).close()
+
+
+def test_a_passphrase_is_asked_for(machine: Machine, known: Path, tmp_path: Path) -> None:
+    trust(machine, known)
+    locked = tmp_path / "locked"
+    shutil.copy(machine.key, locked)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", "open sesame", "-f", str(locked)], check=True)
+    person = Person(passphrase=lambda path: "open sesame" if path == locked else None)
+    connect([hop(machine, keys=(locked,))], known, person).close()
+    with pytest.raises(AccessDenied, match="passphrase.*wrong"):
+        connect([hop(machine, keys=(locked,))], known, Person(passphrase=lambda _path: "wrong"))
+    with pytest.raises(AccessDenied, match="locked"):
+        connect([hop(machine, keys=(locked,))], known, NOBODY)
+
+
+def test_the_agents_key_is_used(
+    machine: Machine, known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust(machine, known)
+    sock = tmp_path / "agent"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(sock)], stdout=subprocess.DEVNULL)
+    try:
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(sock))
+        while subprocess.run(["ssh-add", "-q", str(machine.key)], capture_output=True).returncode:
+            assert agent.poll() is None
+        connect([hop(machine, keys=())], known).close()
+        with pytest.raises(AccessDenied):
+            connect([hop(machine, keys=(), only_these_keys=True)], known)
+    finally:
+        agent.terminate()
+        agent.wait()
+
+
+def test_a_jump_host_leads_on(bridge: str, machine: Machine, known: Path, tmp_path: Path) -> None:
+    with machines.machine(bridge, 13, tmp_path / "far") as far:
+        known.write_text(f"{machine.address} {machine.host_key}\n{far.address} {far.host_key}\n")
+        with connect([hop(machine), hop(far)], known) as connected:
+            assert output_of(connected, "hostname") == f"{far.name}\n".encode()
+        assert any(machine.address in line for line in far.log if "Accepted" in line)
+
+
+def test_hosts_that_are_not_there_are_told_apart(
+    machine: Machine, known: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(HostUnreachable, match="Nothing listens on its port 23"):
+        connect([hop(machine, port=23)], known)
+    with pytest.raises(HostUnreachable, match="no host named"):
+        connect([hop(machine, host="no-such-host.invalid")], known)
+    monkeypatch.setattr(connection, "CONNECT_S", 1.0)
+    machine.cut()
+    with pytest.raises(HostUnreachable, match="did not answer within 1 s"):
+        connect([hop(machine)], known)
+
+
+def test_what_is_no_ssh_server_is_told(known: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CONNECT_S", 2.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            peer, _ = server.accept()
+            peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            peer.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        port = server.getsockname()[1]
+        with pytest.raises(HostUnreachable):
+            connect([Hop("127.0.0.1", port, USER, "127.0.0.1")], known)
+
+
+def test_a_dead_peer_is_noticed_within_15_seconds(machine: Machine, known: Path) -> None:
+    trust(machine, known)
+    with connect([hop(machine)], known) as connected:
+        channel = connected.open_exec("cat")
+        machine.cut()
+        channel.sendall(b"is anybody there")
+        began = time.monotonic()
+        assert channel.recv(100) == b""
+        assert time.monotonic() - began < 15
+        assert not connected.is_alive
+        with pytest.raises(HostUnreachable, match="lost"):
+            connected.open_exec("true")
+
+
+def test_a_machine_that_is_switched_off_is_noticed_at_once(machine: Machine, known: Path) -> None:
+    trust(machine, known)
+    with connect([hop(machine)], known) as connected:
+        channel = connected.open_exec("sleep 600")
+        machine.power_off()
+        assert channel.recv(100) == b""
+        assert not connected.is_alive
