@@ -16,14 +16,13 @@ import traceback
 from typing import Any
 
 from cloudrun.workloads import guard
-from cloudrun.workloads.findings import Failure
+from cloudrun.workloads.findings import RETRY, Failure
 from cloudrun.workloads.protocol import claim_stdout, die_with_parent, emit
 from cloudrun.workloads.symptoms import explain
 
 # Seconds of timing for one measurement; with preparation a run takes about
 # 1, 5 and 20 minutes on a GPU.
 BUDGET_S = {"quick": 1.0, "standard": 8.0, "full": 40.0}
-_RETRY = "Run the benchmark once more; if it happens again, use another driver or machine."
 
 
 def main() -> int:
@@ -41,7 +40,7 @@ def main() -> int:
     arguments = ["--device", options.device, "--profile", options.profile]
     for line in guard.follow(guard.child_command(__file__, arguments), options.tied):
         if line["event"] == "died":
-            _report_failure(line["step"], f"The measurement {line['how']}.", _RETRY)
+            _report_failure(line["step"], f"The measurement {line['how']}.", RETRY)
         else:
             emit(**line)
         failed = failed or line["event"] == "died" or line.get("status") == "fail"
@@ -85,7 +84,7 @@ def _run_case(case: Any, budget_s: float, gpu: Any) -> None:
     except Exception as error:  # noqa: BLE001 - drivers and torch raise all kinds
         traceback.print_exc()
         detail, remedy = explain(f"{type(error).__name__}: {error}")
-        _report_failure(case.name, detail, remedy or _RETRY)
+        _report_failure(case.name, detail, remedy or RETRY)
 
 
 def _report_failure(name: str, detail: str, remedy: str) -> None:

@@ -22,12 +22,11 @@ from cloudrun.workloads.device import (
     free_memory_bytes,
     use_tf32,
 )
-from cloudrun.workloads.findings import Failure
+from cloudrun.workloads.findings import WRONG_NUMBERS, Failure
 from cloudrun.workloads.measure import Work, keep_busy, measure
 from cloudrun.workloads.numerics import CPU, convolution_error, matmul_error, random
 from cloudrun.workloads.protocol import note
 
-WRONG = "Do not trust results from this device; run the test again, then use another one."
 MIB = 2**20
 
 # Sizes at which the CPU and the GPU change places: small work is not worth the trip.
@@ -118,7 +117,7 @@ def _matmul(place: torch.device, dtype: str, size: int) -> Any:
             raise Failure(
                 f"A matrix product in {dtype} of size {size} is off by {error:.3g} times what "
                 "rounding allows, so its speed means nothing.",
-                WRONG,
+                WRONG_NUMBERS,
             )
         work = Work(
             name="matmul",
@@ -140,7 +139,7 @@ def _matmul(place: torch.device, dtype: str, size: int) -> Any:
             raise Failure(
                 f"The same matrix product in {dtype} of size {size} gave other numbers after "
                 f"{row['n']} repetitions.",
-                WRONG,
+                WRONG_NUMBERS,
             )
         yield row
 
@@ -164,7 +163,7 @@ def _memory(place: torch.device) -> Any:
         for name, (call, moved, expected) in kernels.items():
             call()
             if not torch.equal(y, expected()):
-                raise Failure(f"A memory {name} gave wrong numbers.", WRONG)
+                raise Failure(f"A memory {name} gave wrong numbers.", WRONG_NUMBERS)
             size = moved * x.numel() * x.element_size()
             work = Work(
                 name=f"memory_{name}",
@@ -239,7 +238,7 @@ def _convolution(place: torch.device) -> Any:
             raise Failure(
                 f"A convolution is off by {error:.3g} times what rounding allows, so its speed "
                 "means nothing.",
-                WRONG,
+                WRONG_NUMBERS,
             )
         flops = 3 * 2 * batch * channels * channels * 9 * side * side
         work = Work(
@@ -302,7 +301,7 @@ def _training(place: torch.device) -> Any:
             raise Failure(
                 f"Training does not learn: the loss went from {first:.3f} to {last:.3f}; it "
                 f"should begin near {math.log(vocabulary):.2f} and fall.",
-                WRONG,
+                WRONG_NUMBERS,
             )
         work = Work(
             name="training",

@@ -28,12 +28,11 @@ from cloudrun.workloads.device import (
     sum_in_fp32,
     use_tf32,
 )
-from cloudrun.workloads.findings import Failure, Skip
+from cloudrun.workloads.findings import WRONG_NUMBERS, Failure, Skip
 from cloudrun.workloads.measure import keep_busy
 from cloudrun.workloads.numerics import convolution_error, convolve, matmul_error, random, worst
 from cloudrun.workloads.symptoms import DOCTOR
 
-WRONG_NUMBERS = "Do not trust results from this device; run the test again, then use another one."
 MIB = 2**20
 BLOCK = 64 * MIB
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# The remedies of last resort.
+RETRY = "Run 'cloudrun launch' again; if it fails again, use another driver or machine."
+WRONG_NUMBERS = "Trust no result of this device; run 'cloudrun launch' again, then use another one."
+
 
 class Finding(Exception):
     """What a check has to say: one plain sentence, and one thing to do about it."""

@@ -17,12 +17,11 @@ import traceback
 from typing import Any, NamedTuple, Optional
 
 from cloudrun.workloads import guard
-from cloudrun.workloads.findings import Failure, Skip
+from cloudrun.workloads.findings import RETRY, Failure, Skip
 from cloudrun.workloads.protocol import claim_stdout, die_with_parent, emit
 from cloudrun.workloads.symptoms import explain
 
 ALL = ("cuda", "mps", "cpu")
-RETRY = "Run the smoke test once more; if it happens again, use another driver or machine."
 
 
 class Check(NamedTuple):
