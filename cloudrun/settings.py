@@ -11,6 +11,7 @@ The environment goes over both, and the command line over all; Click does that.
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def read() -> list[Setting]:
     """
     merged: dict[str, Setting] = {}
     for path in (places().user_file, project_file()):
-        if path is not None and path.is_file():
+        if path is not None and path.exists():
             merged.update({setting.key: setting for setting in read_file(path)})
     return list(merged.values())
 
@@ -123,10 +124,10 @@ def read_file(path: Path) -> list[Setting]:
         BadSettings: as `read` does.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise BadSettings(f"The settings file {path} cannot be read.", f"{error}.") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadSettings(
             f"The settings file {path} is not valid TOML.",
             f"{error}.",
@@ -162,6 +163,11 @@ def check(table: dict[str, Any], path: Path) -> None:
             parse_duration(settings.launch.ttl)
         if settings.launch.gpu is not None:
             parse_gpu(settings.launch.gpu)
+        for price in (settings.launch.max_price, settings.launch.max_cost):
+            if price is not None and not 0 <= price < math.inf:
+                raise WrongUsage(f"{price} is no amount of money.", "", "Write it like 0.75.")
+        if settings.store is not None and not settings.store.strip():
+            raise WrongUsage("The store has no name.", "", 'Write a folder: store = "~/reports"')
     except WrongUsage as error:
         raise BadSettings(f"{error.what} (in {path})", error.why, error.try_this) from error
     except msgspec.ValidationError as error:

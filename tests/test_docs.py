@@ -20,7 +20,7 @@ PICTURE = ROOT / "docs" / "report.svg"
 _BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"(?:^|[/\\])(cloudrun [^;&|\n]+)")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
-_OWN_PATH = re.compile(r"(?<![\w.])/(?:home|root|tmp|work|Users)/|[A-Z]:\\Users")
+_OWN_PATH = re.compile(r"(?<![A-Za-z0-9_.])/(?:home|root|tmp|work|Users)/|[A-Z]:\\Users")
 
 
 def code(page: Path) -> list[str]:

@@ -6,6 +6,7 @@ a module of its own, as `command`.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -16,7 +17,7 @@ import click
 
 import cloudrun
 from cloudrun.cli import output
-from cloudrun.errors import Bug, CloudrunError, Interrupted, WrongUsage
+from cloudrun.errors import BadSettings, Bug, CloudrunError, Interrupted, WrongUsage
 from cloudrun.model.words import did_you_mean
 
 
@@ -78,7 +79,9 @@ class _Root(output.GlobalOptions, click.Group):
     cls=_Root,
     context_settings={"auto_envvar_prefix": "CLOUDRUN", "help_option_names": ["-h", "--help"]},
 )
-@click.version_option(cloudrun.__version__, message="cloudrun %(version)s")
+@click.version_option(
+    cloudrun.__version__, message="cloudrun %(version)s", allow_from_autoenv=False
+)
 def command() -> None:
     """A real GPU with one command: get it, prove it, measure it, leave nothing running.
 
@@ -87,45 +90,89 @@ def command() -> None:
 
 
 def main() -> None:
-    """The console script."""
-    sys.exit(run(sys.argv[1:]))
+    """The console script: the command line, and what the system may do to it meanwhile."""
+    _open_streams()
+    _listen_to_signals()
+    try:
+        status = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        # A second Ctrl-C, which came into the last words.
+        status = Interrupted.exit_status
+    _ignore_signals()
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command line; returns the exit status. No exception leaves here."""
-    for stream in (sys.stdout, sys.stderr):
-        # A console that cannot show a character shows a question mark instead of failing.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
-    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
+    """Run the command line; returns the exit status. No error leaves here."""
     options = output.Options()
     try:
         status = command.main(arguments, "cloudrun", standalone_mode=False, obj=options)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader of our output has gone, as `head` does. Python would complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except BaseException as error:  # noqa: BLE001 - the last place for it
+        if _is_broken_pipe(error):
+            # The reader of our output has gone, as `head` does. Python would complain at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 0
         return _report(error, options, options.json or "--json" in arguments)
     return status if isinstance(status, int) else 0
 
 
+def _open_streams() -> None:
+    """See to it that there is an input, an output and an error output, wherever they lead.
+
+    A program that is started without them would give their numbers to the
+    first files that it opens, and write its messages into those.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        # A console that cannot show a character shows a question mark instead of failing.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+
+
+def _listen_to_signals() -> None:
+    """Let every wish to stop be a KeyboardInterrupt, but for those that nohup and the like hide."""
+    for number in (getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
+def _ignore_signals() -> None:
+    """All is over; a late Ctrl-C must not spoil the exit status."""
+    for number in (getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _is_broken_pipe(error: BaseException) -> bool:
+    """Whether our output's reader has gone; Click turns that into an exit with status 1."""
+    return isinstance(error, BrokenPipeError) or (
+        isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError)
+    )
+
+
 def _report(error: BaseException, options: output.Options, json: bool) -> int:
     """Say what went wrong, in one paragraph; returns the exit status."""
-    if isinstance(error, SystemExit):
-        return int(error.code or 0)
+    if isinstance(error, SystemExit) and isinstance(error.code, int | None):
+        return error.code or 0
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return error.exit_code
     ours = _as_ours(error)
-    if options.verbosity >= 2 or options.log_file:
+    # A screen or a disk that takes no more words is no reason for another status.
+    with contextlib.suppress(OSError, ValueError):
+        output.print_error(ours)
         output.traceback(error, options)
-    output.print_error(ours)
-    if json:
-        output.print_json({"error": error_as_json(ours)})
+    with contextlib.suppress(OSError, ValueError):
+        if json:
+            output.print_json({"error": error_as_json(ours)})
     return ours.exit_status
 
 
@@ -149,6 +196,13 @@ def _as_ours(error: BaseException) -> CloudrunError:
             "Stopped at once.",
             "What had been started ends by itself.",
             "See what is left: cloudrun ps",
+        )
+    if isinstance(error, OSError):
+        named = f" ({error.filename})" if error.filename else ""
+        return BadSettings(
+            f"A file or a folder cannot be used{named}.",
+            f"{error.strerror or error}.",
+            "Look at its permissions and at the disk.",
         )
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)

@@ -49,7 +49,8 @@ def set_value(key: str, value: str) -> None:
         raise WrongUsage(
             f"There is no setting '{key}'.", "", did_you_mean(key, settings.known_keys())
         )
-    path = settings.places().user_file
+    # The file itself, where a link leads to it: it may lie in a repository.
+    path = settings.places().user_file.resolve()
     _write(path, key, value)
     output.say(f"{key} is set in {path}.")
 
@@ -103,7 +104,7 @@ def _write(path: Path, key: str, value: str) -> None:
     from tomlkit.exceptions import TOMLKitError
 
     try:
-        text = path.read_text(encoding="utf-8") if path.exists() else _fresh_file()
+        text = path.read_text(encoding="utf-8-sig") if path.exists() else _fresh_file()
         document = tomlkit.parse(text)
     except (OSError, UnicodeDecodeError, TOMLKitError) as error:
         raise BadSettings(f"The settings file {path} cannot be read.", f"{error}.") from error

@@ -13,8 +13,10 @@ import click
 from cloudrun import settings
 from cloudrun.cli import output
 from cloudrun.errors import CloudrunError
+from cloudrun.hosts.local import torch_line
 from cloudrun.providers import base as providers
 from cloudrun.providers.base import Finding
+from cloudrun.workloads.driver import nvidia, torch_version
 
 _COLOURS = {"pass": ("ok", "green"), "skip": ("-", "yellow"), "fail": ("FAIL", "red")}
 # Loading torch takes seconds; a broken driver can make it hang.
@@ -86,12 +88,19 @@ def _device() -> Finding:
         meaning, remedy = explain((answer.stderr.strip().splitlines() or ["no message"])[-1])
         remedy = "" if remedy == DOCTOR else remedy
         return Finding("device", "fail", meaning, remedy or "Use the install line above.")
-    return Finding("device", "pass", f"torch computes on {answer.stdout.strip().upper()}.")
+    device = answer.stdout.strip()
+    seen = nvidia()
+    if device == "cpu" and seen and seen.gpus:
+        return Finding(
+            "device",
+            "fail",
+            f"torch computes on the CPU, although there is a {seen.gpus[0].name}.",
+            torch_line(seen, again=True),
+        )
+    return Finding("device", "pass", f"torch computes on {device.upper()}.")
 
 
 def _has_torch() -> bool:
-    from cloudrun.workloads.driver import torch_version
-
     return torch_version() is not None
 
 

@@ -23,13 +23,13 @@ _DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp8")
 @click.argument("name", nargs=-1)
 @click.option(
     "--min-memory",
-    type=click.FloatRange(min=0),
+    type=output.USD,
     metavar="GB",
     help="Only GPUs with at least this much memory each.",
 )
 @click.option(
     "--budget",
-    type=click.FloatRange(min=0),
+    type=output.USD,
     metavar="USD",
     help="Only GPUs whose cheapest machine costs at most this much an hour.",
 )

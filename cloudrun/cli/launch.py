@@ -21,7 +21,7 @@ from cloudrun.model.need import (
     parse_targets,
 )
 from cloudrun.model.offer import Plan
-from cloudrun.model.words import format_duration, format_usd, parse_duration
+from cloudrun.model.words import clean, format_duration, format_usd, parse_duration
 
 T = TypeVar("T")
 
@@ -63,9 +63,9 @@ def _read_gpu(text: str) -> GpuRequest:
               help="How long: about 1, 5 or 20 minutes on a GPU. [default: quick]")  # fmt: skip
 @click.option("--ttl", type=_Parsed("duration", parse_duration), metavar="DURATION",
               help="The run is over after this: 90s, 45m, 2h. [default: 30m]")  # fmt: skip
-@click.option("--max-price", type=click.FloatRange(min=0), metavar="USD",
+@click.option("--max-price", type=output.USD, metavar="USD",
               help="The most that the machine may cost an hour.")  # fmt: skip
-@click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD",
+@click.option("--max-cost", type=output.USD, metavar="USD",
               help="The most that the run may cost; becomes a deadline.")  # fmt: skip
 @output.store_option
 @click.option("--dry-run", is_flag=True, help="Print the plan, create nothing.")
@@ -99,25 +99,28 @@ def command(
         max_price_usd=max_price,
         max_cost_usd=max_cost,
     )
+    from cloudrun import settings
     from cloudrun.launcher import lifecycle
+    from cloudrun.reports.store import open_store
 
+    where = open_store(str(settings.places().store) if store is None else store)
     if dry_run:
         _show_plan(lifecycle.plan(need), json)
         return 0
     with Progress(ctx.find_root().obj) as progress:
         report = lifecycle.launch(
             need,
-            store=store,
+            store=str(where.location),
             approve=lambda plan: _approve(plan, yes, progress),
             listener=progress,
             argv=["cloudrun", *sys.argv[1:]],
         )
     if json:
-        click.echo(report.to_json().decode(), nl=False)
+        click.echo(output.harmless_json(report.to_json().decode()), nl=False)
     else:
         from cloudrun.reports.text import render
 
-        click.echo(render(report, output.paint))
+        click.echo(render(report, output.paint, where.show_command(report.id)))
     return 0 if report.outcome == "passed" else 1
 
 
@@ -152,9 +155,10 @@ def _show_plan(plan: Plan, json: bool) -> None:
 
 def _plan_lines(plan: Plan) -> list[str]:
     best = plan.offers[0]
+    device = clean(best.gpu or best.device.upper())[:40]
     price = "free" if best.usd_per_hour == 0 else f"{format_usd(best.usd_per_hour)} an hour"
     return [
-        f"Where     {best.where}: {best.gpu or best.device.upper()}, {price}",
+        f"Where     {best.where}: {device}, {price}",
         f"What      {' and '.join(plan.need.workloads)}, profile {plan.need.profile}",
         f"Time      about {format_duration(plan.seconds)}; over after at most "
         f"{format_duration(plan.deadline_s)}",

@@ -6,6 +6,7 @@ must not move the reader's cursor or reverse his text.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import textwrap
@@ -16,7 +17,7 @@ from typing import Any
 
 import click
 
-from cloudrun.errors import CloudrunError, WrongUsage
+from cloudrun.errors import BadSettings, CloudrunError, WrongUsage
 from cloudrun.model.words import clean, did_you_mean
 
 WIDTH = 80
@@ -44,7 +45,11 @@ class GlobalOptions(click.Command):
         self.params += [
             _global("-v", "--verbose", count=True, help="Say more; twice: tracebacks too."),
             _global("-q", "--quiet", is_flag=True, help="Say nothing but results and errors."),
-            _global("--log-file", type=click.Path(dir_okay=False), help="Write a log here."),
+            _global(
+                "--log-file",
+                metavar="FILE",
+                help="Write tracebacks of errors here.",
+            ),
         ]
 
     def make_context(
@@ -58,7 +63,7 @@ class GlobalOptions(click.Command):
         if not {"-h", "--help"} & set(args):
             extra.setdefault("default_map", self.defaults())
         context = super().make_context(info_name, args, parent, **extra)
-        if os.environ.get("NO_COLOR"):
+        if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
             context.color = False
         return context
 
@@ -104,6 +109,13 @@ def _take_global(context: click.Context, option: click.Parameter, value: Any) ->
         options.verbosity -= 1 if value else 0
     elif value:
         options.log_file = value
+        try:
+            with open(value, "a", encoding="utf-8"):
+                pass
+        except OSError as error:
+            raise BadSettings(
+                f"The log file {value} cannot be written.", f"{error.strerror}.", "Name another."
+            ) from error
 
 
 class OneOf(click.Choice[str]):
@@ -117,6 +129,18 @@ class OneOf(click.Choice[str]):
                 f"There is no {name} '{value}'.", "", did_you_mean(str(value), self.choices)
             )
         return value
+
+
+class _Finite(click.FloatRange):
+    """A number of at least 0 that is one: `nan` and `inf` are not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Give the number, or fail."""
+        number = super().convert(value, param, ctx)
+        return number if math.isfinite(number) else self.fail(f"{value} is no number.", param, ctx)
+
+
+USD = _Finite(min=0)
 
 
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -149,7 +173,19 @@ def print_json(value: Any) -> None:
     import msgspec
 
     text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-    click.echo(text)
+    click.echo(harmless_json(text))
+
+
+def harmless_json(text: str) -> str:
+    """Write what would steer a terminal as JSON's own escapes: the same document, seen safely."""
+    if text.isascii():
+        return text
+    return "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def print_table(
@@ -186,7 +222,8 @@ def paint(text: str, role: str) -> str:
 
 
 def say(text: str, **style: Any) -> None:
-    """Say something to the person, on stderr."""
+    """Say something to the person, on stderr, in 80 columns."""
+    text = hanging("", text)
     click.echo(click.style(text, **style) if style else text, err=True)
 
 
@@ -207,7 +244,7 @@ def print_error(error: CloudrunError) -> None:
 
 
 def traceback(error: BaseException, options: Options) -> None:
-    """Print the traceback, to stderr with -vv, and to the log file where there is one."""
+    """Print the traceback: to stderr with -vv, to the log file where there is one."""
     import traceback as tracebacks
 
     text = "".join(tracebacks.format_exception(error))

@@ -6,6 +6,7 @@ plain lines, once each.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ class Progress:
         self._live: Live | None = None
 
     def __enter__(self) -> Progress:
-        if not self._options.quiet and sys.stderr.isatty():
+        if not self._options.quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             from rich.console import Console
             from rich.live import Live
 
@@ -69,7 +70,7 @@ class Progress:
                 best = plan.offers[0]
                 self._say(
                     "",
-                    f"Run {run_id} on {best.where} ({best.gpu or best.device.upper()}): "
+                    f"Run {run_id} on {best.where} ({(best.gpu or best.device.upper())[:40]}): "
                     f"{' and '.join(plan.need.workloads)}, about {format_duration(plan.seconds)}, "
                     f"{format_usd(plan.usd) if plan.usd else 'free'}.",
                 )

@@ -45,7 +45,8 @@ def _say(event: object) -> None:
 def _row(run: RunRow, journal: Journal) -> dict[str, Any]:
     steps = journal.steps(run.id)
     offer = run.plan.offers[0] if run.plan else None
-    age = (datetime.now(UTC) - datetime.fromisoformat(run.created)).total_seconds()
+    # Not below nothing, where the clock was set back.
+    age = max(0.0, (datetime.now(UTC) - datetime.fromisoformat(run.created)).total_seconds())
     price = offer.usd_per_hour if offer else 0.0
     return {
         "run": {

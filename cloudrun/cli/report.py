@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import click
 from cloudrun import settings
 from cloudrun.cli import output
 from cloudrun.errors import BadData
+from cloudrun.model.run import rfc3339
 from cloudrun.model.words import format_usd
 from cloudrun.reports import schema
-from cloudrun.reports.store import Entry, Store, open_store
+from cloudrun.reports.store import Entry, Store, open_store, read_file
 
 
 @click.group("report", cls=output.Group)
@@ -51,7 +53,7 @@ def show(report: str, store: str | None, json: bool) -> None:
     """Show REPORT: its id, any unique beginning of it, a file, or 'last' (the default)."""
     found = _read(report, store)
     if json:
-        click.echo(found.to_json().decode(), nl=False)
+        click.echo(output.harmless_json(found.to_json().decode()), nl=False)
         return
     from cloudrun.reports.text import render
 
@@ -65,26 +67,15 @@ def show_schema() -> None:
 
 
 def _open(store: str | None) -> Store:
-    return open_store(store or str(settings.places().store))
+    return open_store(str(settings.places().store) if store is None else store)
 
 
 def _read(report: str, store: str | None) -> schema.Report:
     path = Path(report)
     if path.suffix == ".json" or len(path.parts) > 1:
-        return _read_file(path)
+        return read_file(path, report)
     where = _open(store)
     return where.read(where.find(report))
-
-
-def _read_file(path: Path) -> schema.Report:
-    try:
-        if path.stat().st_size > schema.MOST_BYTES:
-            return schema.parse(b" " * (schema.MOST_BYTES + 1), str(path))
-        return schema.parse(path.read_bytes(), str(path))
-    except OSError as error:
-        raise BadData(
-            f"The report {path} cannot be read.", f"{error.strerror}.", "See: cloudrun report list"
-        ) from error
 
 
 def _row(where: Store, entry: Entry) -> dict[str, Any]:
@@ -99,7 +90,7 @@ def _row(where: Store, entry: Entry) -> dict[str, Any]:
         "path": entry.path,
         "report": report.id,
         "run": {"id": report.run.id},
-        "created": report.created,
+        "created": rfc3339(datetime.fromisoformat(report.created)),
         "outcome": report.outcome,
         "provider": report.machine.provider,
         "device": gpus[0].name if gpus else report.environment.cpu if report.environment else None,
@@ -133,7 +124,5 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _damage(damaged: list[dict[str, Any]], where: Store) -> BadData:
     first = damaged[0]
-    others = f" {len(damaged) - 1} more are damaged too." if len(damaged) > 1 else ""
-    return BadData(
-        first["error"], others.strip(), f"Move it out of {where.location} to be rid of it."
-    )
+    others = f"{len(damaged) - 1} more: damaged too." if len(damaged) > 1 else ""
+    return BadData(first["error"], others, f"Move it out of {where.location} to be rid of it.")

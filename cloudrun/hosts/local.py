@@ -42,11 +42,11 @@ class LocalHost:
                 "The smoke test and the benchmark run in it.",
                 f"Install it: {torch_line(self._nvidia)}",
             )
-        if _major_minor(installed) < _OLDEST_TORCH:
+        if is_too_old(installed):
             raise WorkloadFailed(
                 f"torch {installed} is too old.",
                 "The workloads need torch 2.0 or newer.",
-                f"Update it: {torch_line(self._nvidia)}",
+                f"Update it: {torch_line(self._nvidia, again=True)}",
             )
         return Ready(sys.executable, installed)
 
@@ -129,8 +129,17 @@ class LocalJob:
         self._lines.put(None)
 
 
-def torch_line(nvidia: Nvidia | None) -> str:
-    """The exact line that installs the torch that fits this machine, or why none does."""
+def is_too_old(torch: str) -> bool:
+    """Whether a version of torch is older than the workloads need; one that is not told is not."""
+    version = _major_minor(torch)
+    return bool(version) and version < _OLDEST_TORCH
+
+
+def torch_line(nvidia: Nvidia | None, again: bool = False) -> str:
+    """The exact line that installs the torch that fits this machine, or why none does.
+
+    `again`: a torch is there and will not do. pip would call it good enough.
+    """
     gpu = nvidia.gpus[0] if nvidia and nvidia.gpus else None
     choice = install_line(
         platform.system(),
@@ -139,7 +148,8 @@ def torch_line(nvidia: Nvidia | None) -> str:
         gpu.driver if gpu else None,
         gpu.compute_capability if gpu else None,
     )
-    return choice.command or choice.why
+    line = choice.command or choice.why
+    return line.replace(" install ", " install --upgrade --force-reinstall ", 1) if again else line
 
 
 def _environment() -> dict[str, str]:

@@ -150,6 +150,15 @@ class Journal:
         rows = self._runs("WHERE id = ?", run_id)
         return rows[0] if rows else None
 
+    def runs_since(self, moment: str, but: str) -> list[str]:
+        """The ids of other runs that were alive at `moment` (RFC 3339, UTC) or began later."""
+        with self._errors():
+            found = self._db.execute(
+                "SELECT id FROM runs WHERE id != ? AND (ended IS NULL OR ended > ?)",
+                (but, moment),
+            )
+            return [run_id for (run_id,) in found]
+
     def is_open(self, run_id: str) -> bool:
         """Whether the run has not ended, as of now."""
         row = self.run(run_id)
@@ -193,7 +202,8 @@ class Journal:
             self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
             self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             raise
 
     def _version(self) -> int:

@@ -23,12 +23,13 @@ from cloudrun.errors import (
     CloudrunError,
     Interrupted,
     Unavailable,
+    WorkloadFailed,
     WrongUsage,
 )
 from cloudrun.hosts.base import Host, Job, Ready
 from cloudrun.launcher import planner, recovery
 from cloudrun.launcher.journal import Journal, RunLock, RunRow
-from cloudrun.model.events import Listener, Noted, PhaseStarted, RunStarted, WorkloadSaid
+from cloudrun.model.events import Event, Listener, Noted, PhaseStarted, RunStarted, WorkloadSaid
 from cloudrun.model.machine import Machine
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer, Plan
@@ -81,15 +82,32 @@ def launch(
         CloudrunError: no report could be made; everything was ended all the same.
     """
     need = need or Need()
-    where = open_store(store or str(settings.places().store))
+    where = open_store(str(settings.places().store) if store is None else store)
     where.check_writable()
     with Journal(settings.places().state) as journal:
         alive = recovery.recover(journal, listener)
         row = RunRow(new_run_id(), now(), "launch", need, tuple(argv), str(where.location))
-        run = _Run(row, journal, where, approve or _refuse_to_pay, listener)
+        tell = _harmless(listener)
+        run = _Run(row, journal, where, approve or _refuse_to_pay, tell)
         with _registered(run):
-            run.notes += [_disturbance(other) for other in alive]
+            for other in alive:
+                tell(Noted(_disturbance(other.id)))
             return _go(run)
+
+
+def _harmless(listener: Listener) -> Listener:
+    """A listener whose broken screen does not break the run: it is told nothing more."""
+    broken = False
+
+    def tell(event: Event) -> None:
+        nonlocal broken
+        if not broken:
+            try:
+                listener(event)
+            except OSError:
+                broken = True
+
+    return tell
 
 
 def _refuse_to_pay(proposed: Plan) -> None:
@@ -118,6 +136,7 @@ class _Run:
     until: float = 0.0
     timeline: list[Timing] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    findings: build.Findings = field(default_factory=build.Findings)
     trouble: CloudrunError | None = None
 
     @property
@@ -145,11 +164,20 @@ def _registered(run: _Run) -> Iterator[None]:
         lock.release()
 
 
-def _disturbance(other: RunRow) -> str:
+def _disturbance(other: str) -> str:
     return (
-        f"Run {other.id} was measuring on this machine at the same time; "
+        f"Run {other} was measuring on this machine at the same time; "
         "both are slower than they would be alone."
     )
+
+
+def _at_the_same_time(run: _Run) -> list[str]:
+    """The other runs that were alive while this one was, by their ids."""
+    try:
+        return run.journal.runs_since(run.row.created, run.row.id)
+    except CloudrunError as error:
+        run.trouble = run.trouble or error
+        return []
 
 
 def _go(run: _Run) -> Report:
@@ -166,6 +194,8 @@ def _go(run: _Run) -> Report:
             raise
         problem = interrupt
         _end(run)
+    except Exception as error:  # noqa: BLE001 - `_close` raises it again
+        problem = problem or error
     return _close(run, problem)
 
 
@@ -175,8 +205,6 @@ def _work(run: _Run) -> None:
         run.approve(run.plan)
         run.journal.set_plan(run.row.id, run.plan)
         run.tell(RunStarted(run.row.id, run.plan))
-        for note in run.notes:
-            run.tell(Noted(note))
     with _phase(run, "provision"):
         _provision(run)
     with _phase(run, "connect"):
@@ -210,36 +238,31 @@ def _run_workload(run: _Run, host: Host, ready: Ready, workload: str) -> None:
     """Start one workload, keep each of its lines and pass it on."""
     arguments = ["--device", _have(run.offer).device]
     if workload == "bench":
-        if "smoke" in run.row.need.workloads and not _device_works(run):
+        if "smoke" in run.row.need.workloads and run.findings.environment is None:
             run.notes.append("The benchmark was not run, because torch cannot use the device.")
             return
         arguments += ["--profile", run.row.need.profile]
-    with _disk_errors(run), (run.folder / recovery.LINES).open("ab") as kept:
-        job = host.start(ready, f"{workload}.py", arguments, run.folder / recovery.LOG)
-        run.job = job
-        said = build.Findings()
-        for line in job.lines(run.until):
-            kept.write(line)
-            kept.flush()
-            decoded = build.add(said, line)
-            if decoded is not None:
-                run.tell(WorkloadSaid(decoded))
+    finished_before = run.findings.finished
+    run.job = job = host.start(ready, f"{workload}.py", arguments, run.folder / recovery.LOG)
+    for line in job.lines(run.until):
+        _keep_line(run, line)
+        # A line without its end was cut off by a death.
+        said = build.add(run.findings, line) if line.endswith(b"\n") else None
+        if said is not None:
+            run.tell(WorkloadSaid(said))
     end = job.wait()
-    if not said.finished:
+    if run.findings.finished == finished_before:
         last = end.log_tail.splitlines()[-1:] or ["it left no message"]
         run.notes.append(
             f"The workload '{workload}' died with exit status {end.status}: {last[0][:500]}"
         )
 
 
-def _device_works(run: _Run) -> bool:
-    return recovery.read_findings(run.folder).environment is not None
-
-
-@contextlib.contextmanager
-def _disk_errors(run: _Run) -> Iterator[None]:
+def _keep_line(run: _Run, line: bytes) -> None:
+    """Put a line on the disk, for the next cloudrun in case that this one is killed."""
     try:
-        yield
+        with (run.folder / recovery.LINES).open("ab") as kept:
+            kept.write(line)
     except OSError as error:
         raise BadSettings(
             f"The run's folder {run.folder} cannot be written to.",
@@ -249,23 +272,31 @@ def _disk_errors(run: _Run) -> Iterator[None]:
 
 
 def _end(run: _Run) -> None:
-    """Let go of everything that the run got hold of. Can be called again, and harms nothing."""
-    with _phase(run, "end"):
-        if run.job is not None:
-            run.job.stop()
-        if run.host is not None:
-            run.host.close()
+    """Let go of everything that the run got hold of. Can be called again, and harms nothing.
+
+    What fails keeps nothing of the rest from being ended.
+    """
+    with _phase(run, "end"), contextlib.ExitStack() as endings:
+        # Called in the reverse order, each whatever the one before it did.
         if run.machine is not None:
-            _provider(run).terminate(run.machine)
+            endings.callback(_provider(run).terminate, run.machine)
+        if run.host is not None:
+            endings.callback(run.host.close)
+        if run.job is not None:
+            endings.callback(run.job.stop)
 
 
 def _close(run: _Run, problem: BaseException | None) -> Report:
     """Make, store and return the report, or raise what went wrong, saying where the report is."""
-    findings = recovery.read_findings(run.folder)
-    findings.notes += run.notes
+    findings = run.findings
+    findings.notes += run.notes + [_disturbance(other) for other in _at_the_same_time(run)]
     problem = problem or run.trouble
     if problem is None and not build.says_anything(findings):
-        problem = Bug("The workload ended without a word.", " ".join(findings.notes)[:500])
+        problem = WorkloadFailed(
+            "The workload ended without a word.",
+            " ".join(findings.notes)[:500],
+            "Try torch by itself: cloudrun doctor",
+        )
     outcome = build.outcome(run.row.need, findings)
     report = None
     if run.plan and run.offer and build.says_anything(findings):
@@ -277,16 +308,20 @@ def _close(run: _Run, problem: BaseException | None) -> Report:
             predicted_usd=run.plan.usd,
             outcome=outcome,
         )
-    path = run.store.add(report) if report else None
+    try:
+        path = run.store.add(report) if report else None
+    except BadSettings as error:
+        error.try_this += " The report waits: 'cloudrun ps' stores it as soon as it can be."
+        raise
     run.journal.end_run(run.row.id, outcome, path)
     if problem is not None:
-        raise _explained(problem, report) from problem.__cause__
+        raise _explained(run, problem, report) from problem.__cause__
     return _have(report)
 
 
-def _explained(problem: BaseException, report: Report | None) -> BaseException:
+def _explained(run: _Run, problem: BaseException, report: Report | None) -> BaseException:
     """The error to raise: what went wrong, and where to find what was measured."""
-    where = f"See what was measured: cloudrun report show {report.id}" if report else ""
+    where = f"See what was measured: {run.store.show_command(report.id)}" if report else ""
     if isinstance(problem, KeyboardInterrupt):
         kept = "what it had measured is kept" if report else "it had measured nothing yet"
         return Interrupted(
@@ -302,9 +337,9 @@ def _phase(run: _Run, phase: Phase) -> Iterator[None]:
     """Journal the intent, do the phase, journal how it went, and put it on the timeline."""
     predicted = _predicted_s(run, phase)
     _write_step(run, phase, "intent")
-    run.tell(PhaseStarted(phase, predicted))
     started, clock, state = now(), time.monotonic(), "failed"
     try:
+        run.tell(PhaseStarted(phase, predicted))
         yield
         state = "done"
     finally:

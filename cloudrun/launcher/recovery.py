@@ -27,13 +27,17 @@ def recover(journal: Journal, listener: Listener) -> list[RunRow]:
     alive = []
     for row in journal.open_runs():
         lock = RunLock(journal.run_folder(row.id))
-        if not lock.take():
-            alive.append(row)
-            continue
         try:
+            if not lock.take():
+                alive.append(row)
+                continue
             # Another cloudrun may have been here between the look and the lock.
             if journal.is_open(row.id):
                 _end_dead_run(journal, row, listener)
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            # One run's folder or rows are damaged; the others are recovered all the same.
+            listener(Noted(f"Run {row.id} cannot be recovered: {error}"))
+            journal.end_run(row.id, "failed", None)
         finally:
             lock.release()
     return alive
@@ -48,7 +52,7 @@ def _end_dead_run(journal: Journal, row: RunRow, listener: Listener) -> None:
         listener(Noted(f"The report of run {row.id} still waits to be stored: {error}"))
         return
     journal.end_run(row.id, report.outcome if report else "failed", path)
-    kept = f"what it measured is kept: cloudrun report show {row.id}"
+    kept = f"what it measured is kept: {Store(Path(row.store)).show_command(row.id)}"
     told = kept if report else "it had measured nothing yet"
     listener(Noted(f"Run {row.id} was cut off before its end; {told}."))
 
@@ -65,7 +69,7 @@ def _report_of(journal: Journal, row: RunRow) -> Report | None:
     if row.plan is None or not build.says_anything(findings):
         return None
     findings.notes.append(
-        "cloudrun ended before it could store this report; it was put together later."
+        "cloudrun could not store this report at the run's end; it was put together later."
     )
     return build.make_report(
         row,

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from cloudrun.errors import WrongUsage
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
-_PART = re.compile(r"(\d+(?:\.\d+)?)([smh])")
+_PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smh])")
 _LONGEST_S = 30 * 24 * 3600
 
 
@@ -23,7 +23,8 @@ def parse_duration(text: str) -> int:
     compact = text.strip().lower().replace(" ", "")
     parts = _PART.findall(compact)
     if not parts or "".join(number + unit for number, unit in parts) != compact:
-        guess = f" Did you mean '{compact}m'?" if compact.isdigit() and int(compact) else ""
+        bare = re.fullmatch(r"[1-9][0-9]{0,4}", compact)
+        guess = f" Did you mean '{compact}m'?" if bare else ""
         raise WrongUsage(
             f"'{text}' is not a duration.",
             "A duration is a number with s, m or h behind it, or a sum of such.",

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from cloudrun.catalog.gpus import by_device
 from cloudrun.catalog.gpus import find as find_gpus
-from cloudrun.hosts.local import LocalHost, torch_line
+from cloudrun.hosts.local import LocalHost, is_too_old, torch_line
 from cloudrun.model.machine import Machine
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
@@ -94,4 +94,7 @@ def _check_torch() -> Finding:
     line = torch_line(_nvidia())
     if installed is None:
         return Finding("torch", "fail", "torch is not installed for this Python.", line)
+    if is_too_old(installed):
+        again = torch_line(_nvidia(), again=True)
+        return Finding("torch", "fail", f"torch {installed} is too old; 2.0 will do.", again)
     return Finding("torch", "pass", f"torch {installed}. The install line that fits: {line}")

@@ -7,6 +7,8 @@ later v1 may add some; a later schema has another name and is refused.
 
 from __future__ import annotations
 
+import codecs
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -208,6 +210,7 @@ def parse(data: bytes, name: str) -> Report:
             f"No report is larger than {MOST_BYTES // 2**20} MiB, so this is none.",
             "Look at where it came from.",
         )
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
         head = _head_decoder.decode(data)
         if head.schema != SCHEMA:
@@ -216,8 +219,12 @@ def parse(data: bytes, name: str) -> Report:
                 f"This version of cloudrun reads '{SCHEMA}' only.",
                 "If it was made by a newer cloudrun, update yours: pip install -U cloudrun",
             )
-        return _report_decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        report = _report_decoder.decode(data)
+        for moment in (report.created, *(timing.started for timing in report.timeline)):
+            # The pattern lets through days that no calendar has.
+            datetime.fromisoformat(moment).astimezone(UTC)
+        return report
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise BadData(
             f"The report {name} is damaged or is no report.",
             f"{str(error).rstrip('.')[:300]}.",

@@ -9,15 +9,21 @@ and is never overwritten, so any number of writers need no lock.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
+import shlex
+import stat
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
+from cloudrun import settings
 from cloudrun.errors import BadData, BadSettings, CloudrunError, WrongUsage
 from cloudrun.model.run import rfc3339
 from cloudrun.model.words import nearest
@@ -71,6 +77,12 @@ class Store:
         except OSError as error:
             raise _cannot_write(self.location, error) from error
 
+    def show_command(self, report_id: str) -> str:
+        """The command that shows a report of this store."""
+        elsewhere = self.location != settings.places().store
+        where = f" --store {shlex.quote(str(self.location))}" if elsewhere else ""
+        return f"cloudrun report show {report_id}{where}"
+
     def add(self, report: Report) -> str:
         """Write a report; returns its path in the store.
 
@@ -87,7 +99,7 @@ class Store:
             raise BadData(
                 f"The report {report.id} is in the store already.",
                 "Reports are never overwritten.",
-                f"Look at it: cloudrun report show {report.id}",
+                f"Look at it: {self.show_command(report.id)}",
             ) from error
         except (BaseError, OSError) as error:
             raise _cannot_write(self.location, error) from error
@@ -101,20 +113,32 @@ class Store:
         Raises:
             BadSettings: the folder cannot be read.
         """
-        if not self.location.exists():
-            return
-        from obstore.exceptions import BaseError
-
-        try:
-            objects = [item for batch in self._objects().list() for item in batch]
-        except (BaseError, OSError) as error:
-            raise BadSettings(
-                f"The store {self.location} cannot be read.",
-                f"{_reason(error)}.",
-                "Look at the folder's permissions, or name another with --store.",
-            ) from error
-        found = [_entry(str(item["path"]), int(item["size"])) for item in objects]
+        found = [_entry(path, size) for path, size in self._files()]
         yield from sorted(found, key=lambda entry: (entry.created, entry.path), reverse=True)
+
+    def _files(self) -> Iterator[tuple[str, int]]:
+        """The JSON files of the store and their sizes; what else lies there is not ours.
+
+        Walked by hand: to obstore one name that no cloud could hold, or one
+        folder that may not be read, is the end of the whole list.
+        """
+
+        def cannot_read(error: OSError) -> None:
+            # A part that may not be read hides only itself; the whole is an error.
+            if error.filename == str(self.location) and error.errno != errno.ENOENT:
+                raise BadSettings(
+                    f"The store {self.location} cannot be read.",
+                    f"{_reason(error)}.",
+                    "Look at the folder's permissions, or name another with --store.",
+                ) from error
+
+        for folder, _, names in os.walk(self.location, onerror=cannot_read):
+            for name in names:
+                path = Path(folder, name)
+                with contextlib.suppress(OSError):
+                    status = path.stat()
+                    if name.endswith(".json") and stat.S_ISREG(status.st_mode):
+                        yield path.relative_to(self.location).as_posix(), status.st_size
 
     def read(self, entry: Entry) -> Report:
         """Read one report.
@@ -122,21 +146,7 @@ class Store:
         Raises:
             BadData: it is damaged, is no report, or cannot be read.
         """
-        if entry.size > MOST_BYTES:
-            return parse(b" " * (MOST_BYTES + 1), entry.path)
-        try:
-            data = bytes(self._objects().get(entry.path).bytes())
-        except Exception as error:
-            from obstore.exceptions import BaseError
-
-            if not isinstance(error, BaseError | OSError):
-                raise
-            raise BadData(
-                f"The report {entry.path} cannot be read.",
-                f"{_reason(error)}.",
-                "Look at the file's permissions and the disk.",
-            ) from error
-        return parse(data, entry.path)
+        return read_file(self.location / entry.path, entry.path)
 
     def find(self, wanted: str) -> Entry:
         """Find the entry of a report by its id, any unique beginning of it, or `last`.
@@ -144,10 +154,10 @@ class Store:
         Raises:
             WrongUsage: there is none, or several.
         """
-        known = [entry for entry in self.entries() if entry.id]
+        known = [self._identified(entry) for entry in self.entries()]
         if wanted == "last" and known:
             return known[0]
-        fits = [entry for entry in known if entry.id.startswith(wanted)]
+        fits = [entry for entry in known if wanted and entry.id.startswith(wanted)]
         exact = [entry for entry in fits if entry.id == wanted]
         if len(exact or fits) == 1:
             return (exact or fits)[0]
@@ -164,6 +174,16 @@ class Store:
             "",
             "See what is there: cloudrun report list" if known else "Make one: cloudrun launch",
         )
+
+    def _identified(self, entry: Entry) -> Entry:
+        """An entry whose name tells nothing, as the report in it has it, if it is one."""
+        if entry.id:
+            return entry
+        try:
+            report = self.read(entry)
+        except BadData:
+            return entry
+        return replace(entry, id=report.id, created=rfc3339(datetime.fromisoformat(report.created)))
 
     def _objects(self) -> LocalStore:
         from obstore.store import LocalStore
@@ -188,16 +208,43 @@ def open_store(url: str) -> Store:
             if like_file
             else "Write a folder, such as --store ./reports",
         )
-    path = Path(rest).expanduser()
-    if not str(path).strip() or "\0" in url or url.strip() == "":
+    if scheme:
+        host, _, below = rest.partition("/")
+        if host not in ("", "localhost"):
+            raise WrongUsage(
+                f"'{url}' names a file on another machine, '{host}'.",
+                "",
+                f"Did you mean 'file:///{rest}'?",
+            )
+        rest = unquote(f"/{below}") if below else ""
+    if not rest.strip() or "\0" in url:
         raise WrongUsage("The store has no name.", "", "Write a folder: --store ./reports")
-    if path.exists() and not path.is_dir():
+    path = Path(os.path.expanduser(rest))
+    if path.is_file():
         raise WrongUsage(
             f"The store '{url}' is a file.",
             "A store is a folder.",
             f"Did you mean '{path.parent}'?",
         )
     return Store(path.absolute())
+
+
+def read_file(path: Path, name: str) -> Report:
+    """Read a report from a file; `name` is what an error calls it.
+
+    Raises:
+        BadData: it is damaged, is no report, too large, or cannot be read.
+    """
+    try:
+        # Not a pipe and not a device: they may have no end.
+        if not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, "There is no such file", str(path))
+        with path.open("rb") as file:
+            return parse(file.read(MOST_BYTES + 1), name)
+    except OSError as error:
+        raise BadData(
+            f"The report {name} cannot be read.", f"{_reason(error)}.", "See: cloudrun report list"
+        ) from error
 
 
 def name_of(report: Report) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterator
+from datetime import datetime
 
 from cloudrun.catalog import gpus as catalog
 from cloudrun.catalog.instances import cheapest
+from cloudrun.model.run import rfc3339
 from cloudrun.model.words import clean, format_bytes, format_duration, format_usd
 from cloudrun.reports.schema import Check, Measurement, Report
 
@@ -29,15 +31,16 @@ def plain(text: str, _role: str) -> str:
     return text
 
 
-def render(report: Report, paint: Paint = plain) -> str:
+def render(report: Report, paint: Paint = plain, again: str = "") -> str:
     """Write the report as text.
 
     Args:
         report: The report; its texts may come from anywhere and are made harmless.
-        paint: Colours a text for a role: `good`, `bad`, `weak`, `strong`.
+        paint: Colours a text for a role: `good`, `bad`, `strong`.
+        again: The command that shows the report once more, where that is worth saying.
     """
     sections = (_head(report, paint), _findings(report, paint), _speed(report, paint))
-    blocks = [list(section) for section in (*sections, _ending(report), _next(report))]
+    blocks = [list(section) for section in (*sections, _ending(report, again), _next(report))]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
@@ -48,7 +51,8 @@ def _head(report: Report, paint: Paint) -> Iterator[str]:
         "partial": ("PARTIAL: it ended before its end", "bad"),
     }
     word, role = words[report.outcome]
-    yield f"{paint(word, role)}  report {clean(report.id)}, {clean(report.created[:16])}Z"
+    created = rfc3339(datetime.fromisoformat(report.created))
+    yield f"{paint(word, role)}  report {clean(report.id)}, {created[:16]}Z"
     environment = report.environment
     if environment is None:
         yield from _row("Device", "no device that torch can use")
@@ -57,7 +61,8 @@ def _head(report: Report, paint: Paint) -> Iterator[str]:
     memory = environment.gpus[0].memory_bytes if environment.gpus else environment.memory_bytes
     parts = [name, f"{len(environment.gpus)} GPUs" if len(environment.gpus) > 1 else ""]
     if not environment.gpus:
-        parts.append(f"{environment.threads} threads, no GPU")
+        parts.append(f"{environment.threads} threads" if environment.threads else "")
+        parts.append("no GPU")
     parts.append(format_bytes(memory) if memory else "")
     yield from _row("Device", ", ".join(part for part in parts if part))
     stack = [f"torch {environment.torch}", f"Python {environment.python}", environment.os]
@@ -101,7 +106,7 @@ def _speed(report: Report, paint: Paint) -> Iterator[str]:
     for row in _headline(own):
         yield from _measurement(row, report)
     unknown = report.environment is not None and all(row.peak is None for row in own)
-    if unknown:
+    if unknown and any(row.name in ("matmul", "memory_copy") for row in own):
         yield from _row("", _yardstick_line(own))
 
 
@@ -130,8 +135,7 @@ def _measurement(row: Measurement, report: Report) -> Iterator[str]:
 def _verdicts(row: Measurement, report: Report) -> Iterator[str]:
     """How good a number is for this device, in words."""
     if row.peak_fraction is not None and row.peak is not None:
-        healthy = _HEALTHY_MEMORY if row.unit == "GB/s" else _HEALTHY_COMPUTE
-        word = "as it should be" if row.peak_fraction >= healthy else "low"
+        word = "as it should be" if row.value >= _healthy(row, report) else "low"
         yield f"{row.peak_fraction:.0%} of the data sheet's {_number(row.peak)}: {word}"
     twin = _on_cpu(row, report)
     if twin is not None:
@@ -140,6 +144,18 @@ def _verdicts(row: Measurement, report: Report) -> Iterator[str]:
         yield f"not steady: {clean(row.note)}"
     elif row.peak is None:
         yield f"steady ({row.n} samples)"
+
+
+def _healthy(row: Measurement, report: Report) -> float:
+    """What a healthy device reaches: most of the best that was published, else of its peak."""
+    peak = row.peak or 0.0
+    if row.unit == "GB/s":
+        return _HEALTHY_MEMORY * peak
+    own = report.environment.gpus[0] if report.environment and report.environment.gpus else None
+    gpu = catalog.by_device(own.name, own.memory_bytes) if own else None
+    if gpu and gpu.measured_tflops and gpu.measured_dtype == row.params.get("dtype"):
+        return _HEALTHY_OF_BEST * gpu.measured_tflops
+    return _HEALTHY_COMPUTE * peak
 
 
 def _on_cpu(row: Measurement, report: Report) -> Measurement | None:
@@ -170,14 +186,14 @@ def _yardstick_line(rows: list[Measurement]) -> str:
     )
 
 
-def _ending(report: Report) -> Iterator[str]:
+def _ending(report: Report, again: str) -> Iterator[str]:
     seconds = sum(timing.seconds for timing in report.timeline)
     price = report.machine.price_usd_per_hour
     basis = f"at {format_usd(price)} an hour" if price else "this machine is free"
     yield from _row(
         "Cost", f"{format_usd(report.cost.usd)} ({basis}), {format_duration(seconds)} in all"
     )
-    yield from _row("Report", f"cloudrun report show {report.id}")
+    yield from _row("Report", again)
 
 
 def _next(report: Report) -> Iterator[str]:

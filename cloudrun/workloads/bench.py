@@ -4,8 +4,8 @@
                                        [--profile quick|standard|full]
 
 Each measurement is checked for correctness before it is timed, and made in a
-child process with a time limit: a crash is a note, and the others are still
-made. Exit status 0: all were made; 1: at least one could not be.
+child process with a time limit: a crash is a failed check, and the others are
+still made. Exit status 0: all were made; 1: at least one could not be.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from cloudrun.workloads.protocol import note
 
 MIB = 2**20
 
-# Sizes at which the CPU and the GPU change places: small work is not worth the trip.
+# Sizes around which the CPU and the GPU change places.
 CROSSOVER_SIZES = (64, 256, 1024)
 # How much slower a warm GPU may be than a cold one before the reader is told.
 COOLING = 0.05

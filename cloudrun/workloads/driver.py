@@ -142,8 +142,12 @@ def _first_line(path: str) -> str:
 
 def torch_version() -> Optional[str]:
     """The version of the torch that this Python would import; None when there is none."""
-    if importlib.util.find_spec("torch") is None:
-        return None
+    try:
+        if importlib.util.find_spec("torch") is None:
+            return None
+    except ValueError:
+        # It is loaded, and by hand: it has no spec.
+        return "unknown"
     try:
         return importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:

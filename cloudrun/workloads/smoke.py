@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Optional
 from cloudrun.workloads import guard
 from cloudrun.workloads.findings import RETRY, Failure, Skip
 from cloudrun.workloads.protocol import claim_stdout, die_with_parent, emit
-from cloudrun.workloads.symptoms import explain
+from cloudrun.workloads.symptoms import DOCTOR, explain
 
 ALL = ("cuda", "mps", "cpu")
 
@@ -75,6 +75,7 @@ def main() -> int:
             _report("fail", line["step"], f"The check {line['how']}.", RETRY)
             if line["fatal"]:
                 _skip_rest(line["index"] + 1, line["step"], None)
+                emit("finished")
         else:
             emit(**line)
         failed = failed or line["event"] == "died" or line.get("status") == "fail"
@@ -132,7 +133,8 @@ def _run_check(check: Check, subject: Any) -> str:
     except Exception as error:  # noqa: BLE001 - drivers and torch raise all kinds
         traceback.print_exc()
         detail, remedy = explain(f"{type(error).__name__}: {error}")
-        status, remedy = "fail", remedy or RETRY
+        last_resort = DOCTOR if check.name == "torch" else RETRY
+        status, remedy = "fail", remedy or last_resort
     _report(status, check.name, detail, remedy, time.monotonic() - started)
     return status
 

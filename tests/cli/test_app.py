@@ -101,7 +101,7 @@ def test_version(cloudrun: Cloudrun) -> None:
         ("launch --max-cost -1", 2, "max-cost"),
         ("launch --gpu B200", 69, "does not have a B200"),
         ("report show nope", 2, "cloudrun launch"),
-        ("report show ./missing.json", 65, "No such file"),
+        ("report show ./missing.json", 65, "no such file"),
         ("config set launch.profil x", 2, "Did you mean 'launch.profile'"),
         ("config set launch.profile quik", 78, "Did you mean 'quick'"),
         ("completion fisch", 2, "Did you mean 'fish'"),
@@ -190,9 +190,9 @@ def test_a_reader_that_leaves_early_is_no_error(home: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_status_130(number: signal.Signals) -> None:
     code = (
-        "import os, sys; from cloudrun import settings; from cloudrun.cli.app import run;"
+        "import os, sys; from cloudrun import settings; from cloudrun.cli.app import main;"
         f"settings.places = lambda: os.kill(os.getpid(), {int(number)});"
-        "sys.exit(run(['config', 'path']))"
+        "sys.argv = ['cloudrun', 'config', 'path']; main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
     assert done.returncode == 130

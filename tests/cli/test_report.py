@@ -42,12 +42,12 @@ def test_damaged_ones_are_named_and_the_others_listed(cloudrun: Cloudrun, store:
     done = cloudrun("report", "list")
     assert done.returncode == 65
     assert "secondone" in done.stdout
-    assert done.stdout.count("damaged") == 3
-    assert "2 more" in done.stderr
+    assert done.stdout.count("damaged") == 2
+    assert "1 more" in done.stderr
     done = cloudrun("report", "list", "--json")
     rows = json.loads(done.stdout)
     assert done.returncode == 65
-    assert sorted("error" in row for row in rows) == [False, True, True, True]
+    assert sorted("error" in row for row in rows) == [False, True, True]
 
 
 def test_a_damaged_one_shown_is_bad_data(cloudrun: Cloudrun, store: Store) -> None:

@@ -37,6 +37,7 @@ enum {
     UNINITIALIZED = 1,
     INVALID_ARGUMENT = 2,
     NOT_SUPPORTED = 3,
+    NO_PERMISSION = 4,
     NOT_FOUND = 6,
     INSUFFICIENT_SIZE = 7,
     DRIVER_NOT_LOADED = 9,
@@ -200,6 +201,7 @@ nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsign
     unsigned int others = number("NVML_OTHERS", 0), seen = 0;
     nvmlReturn_t status = ready(__func__, device);
     if (status != SUCCESS) return status;
+    if (device == &gpus[1]) return NO_PERMISSION; /* It is divided: ask its part. */
     if (*count < others + 1) {
         *count = others + 1;
         return INSUFFICIENT_SIZE;

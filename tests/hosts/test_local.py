@@ -96,7 +96,8 @@ def test_without_a_torch_that_will_do_the_install_line_is_given(
     monkeypatch.setattr(local, "torch_version", lambda: installed)
     with pytest.raises(WorkloadFailed, match=says) as caught:
         LocalHost(None).prepare()
-    assert "python -m pip install torch" in caught.value.try_this
+    assert "python -m pip install " in caught.value.try_this
+    assert ("--force-reinstall" in caught.value.try_this) == (installed is not None)
 
 
 @pytest.mark.parametrize("installed", ["2.0.1", "2.13.0+cpu", "10.1"])

@@ -68,6 +68,8 @@ def test_entries_come_newest_first_and_unknown_names_last(store: Store) -> None:
     for hour in ("09", "07", "11"):
         store.add(report(id=f"run{hour}", created=f"2026-11-24T{hour}:00:00.000Z"))
     (store.location / "notes.txt").write_text("hello")
+    (store.location / "loop").symlink_to(store.location)
+    (store.location / "from-a-friend.json").write_text("{}")
     assert [entry.id for entry in store.entries()] == ["run11", "run09", "run07", ""]
 
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,6 +130,11 @@ def test_each_known_failure_is_told_and_understood(
     assert meaning in explain(said)[0]
 
 
+def test_an_error_on_stderr_is_heard_too(smi: Smi) -> None:
+    smi("", 255, first="echo 'NVIDIA-SMI has failed' >&2")
+    assert nvidia() == Nvidia((), "NVIDIA-SMI has failed")
+
+
 def test_one_lost_gpu_among_others_is_a_problem_and_the_text_is_about_it(smi: Smi) -> None:
     smi(f"Tesla T4, 580.126.09, 7.5, 15360\n{LOST}", 15)
     assert nvidia() == Nvidia((), LOST)
@@ -176,8 +182,10 @@ def test_one_that_hangs_is_given_up_and_killed(smi: Smi, bin_folder: Path) -> No
     fifo = bin_folder / "never"
     os.mkfifo(fifo)
     smi("", first=f"echo $$ > {bin_folder}/pid; read -r line < {fifo}")
+    began = time.monotonic()
     seen = nvidia(limit_s=0.5)
     assert seen == Nvidia((), "nvidia-smi did not answer within 0.5 s")
+    assert time.monotonic() - began < 10
     pid = bin_folder / "pid"
     if pid.exists():  # else it was killed before it had begun
         # It is gone already, or its end is there to be taken.
