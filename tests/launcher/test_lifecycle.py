@@ -273,3 +273,39 @@ def test_the_end_is_reached_although_the_journal_fails(
     with pytest.raises(BadSettings, match="disk is full"):
         launch()
     assert provider.terminated
+
+
+def test_an_ending_that_fails_keeps_nothing_of_the_rest(
+    provider: PaidProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_host: object) -> None:
+        raise RuntimeError("the connection is gone")
+
+    monkeypatch.setattr("cloudrun.hosts.local.LocalHost.close", fail)
+    with pytest.raises(RuntimeError, match="connection is gone"):
+        launch()
+    assert provider.terminated
+    assert len(stored()) == 1
+    assert open_runs() == 0
+
+
+def test_a_damaged_run_does_not_stop_the_others(provider: PaidProvider) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "end_run", lambda *_: None)
+        launch()
+        launch()
+    first, second = sorted((settings.places().state / "runs").iterdir())
+    shutil.rmtree(first)
+    first.write_text("a file where the folder was")
+    (second / "lines.jsonl").unlink()
+    (second / "lines.jsonl").mkdir()
+    launch()
+    assert open_runs() == 0
+
+
+def test_numbers_outlive_the_runs_folder(provider: PaidProvider) -> None:
+    def lose_the_folder(event: Event) -> None:
+        if isinstance(event, PhaseStarted) and event.phase == "collect":
+            shutil.rmtree(settings.places().state / "runs")
+
+    assert launch(listener=lose_the_folder).outcome == "passed"
