@@ -10,7 +10,8 @@ from cloudrun.model.offer import Offer, PhaseForecast, Plan
 from cloudrun.model.run import PHASES
 
 # Seconds that each phase takes on this machine, measured on two CPU cores
-# (docs/performance.md); a cloud's own waits come with its provider.
+# (docs/performance.md); those for GPUs are estimates, from the budgets of the
+# profiles. A cloud's own waits come with its provider.
 _LOCAL_S = {"plan": 0.1, "provision": 0.0, "connect": 0.0, "prepare": 0.1, "push": 0.0}
 _AFTER_S = {"collect": 0.1, "end": 0.1}
 _SMOKE_S = 15.0
