@@ -100,7 +100,21 @@ def test_a_cpu_that_others_use_is_found(
     monkeypatch: pytest.MonkeyPatch, share: float, busy: bool, stable: bool
 ) -> None:
     monkeypatch.setattr(measure, "time", Clocks(share))
+    monkeypatch.setattr(measure, "_waited_s", lambda: 0.0)
     row = measure.measure(work(busy=busy), CPU, 0.0)
+    assert row["stable"] is stable
+    assert ("only 50% of the processor" in row["note"]) is not stable
+
+
+@pytest.mark.parametrize(("waited", "stable"), [(0.1, True), (1.0, False)])
+def test_work_that_does_not_fill_the_cpu_is_disturbed_when_it_stood_in_line(
+    monkeypatch: pytest.MonkeyPatch, waited: float, stable: bool
+) -> None:
+    # As long in line as at work, or a tenth of it: by a clock of the work's own time.
+    clocks = Clocks(0.25)
+    monkeypatch.setattr(measure, "time", clocks)
+    monkeypatch.setattr(measure, "_waited_s", lambda: waited * clocks.process_time())
+    row = measure.measure(work(busy=False), CPU, 0.0)
     assert row["stable"] is stable
     assert ("only 50% of the processor" in row["note"]) is not stable
 
@@ -112,15 +126,16 @@ from cloudrun.workloads.measure import Work, measure
 # Twice as many threads as there are processors get half of the time each, at best.
 torch.set_num_threads(2 * int(sys.argv[1]))
 a = torch.ones(512, 512)
-work = Work("w", "TFLOP/s", 1.0, lambda: torch.mm(a, a), {})
+work = Work("w", "TFLOP/s", 1.0, lambda: torch.mm(a, a), {}, busy=sys.argv[2] == "busy")
 print(measure(work, torch.device("cpu"), 0.2)["note"])
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Processors cannot be counted.")
-def test_threads_without_a_processor_of_their_own_are_found_for_real() -> None:
+@pytest.mark.parametrize("kind", ["busy", "not busy"])
+def test_threads_without_a_processor_of_their_own_are_found_for_real(kind: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _DISTURBED, str(len(os.sched_getaffinity(0)))],
+        [sys.executable, "-c", _DISTURBED, str(len(os.sched_getaffinity(0))), kind],
         capture_output=True,
         encoding="utf-8",
         check=True,
