@@ -85,8 +85,12 @@ class LocalJob:
     def lines(self, until: float) -> Iterator[bytes]:
         """Give the job's lines; see `Job.lines`."""
         while True:
+            left = until - time.monotonic()
             try:
-                line = self._lines.get(timeout=max(0.0, until - time.monotonic()))
+                if left <= 0:
+                    # Also for a job that says so much that there is always a next line.
+                    raise queue.Empty
+                line = self._lines.get(timeout=left)
             except queue.Empty:
                 raise DeadlineReached(
                     "The run's deadline came before its end.",
@@ -103,7 +107,8 @@ class LocalJob:
             status = self._process.wait(timeout=_GRACE_S)
         except subprocess.TimeoutExpired:
             self.stop()
-            status = self._process.returncode
+            ended = self._process.returncode
+            status = -signal.SIGTERM if ended is None else ended
         return JobEnd(status, _tail(self._log))
 
     def stop(self) -> None:
@@ -115,7 +120,9 @@ class LocalJob:
             self._process.wait(timeout=_GRACE_S)
         except subprocess.TimeoutExpired:
             self._kill_group()
-            self._process.wait()
+            # A process that a hung driver holds does not die; it is left behind.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=_GRACE_S)
 
     def _kill_group(self) -> None:
         if hasattr(os, "killpg"):

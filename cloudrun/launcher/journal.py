@@ -9,6 +9,7 @@ free lock is a dead run, without a guess about process ids.
 from __future__ import annotations
 
 import contextlib
+import errno
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -214,19 +215,29 @@ class Journal:
         """Turn the disk's and SQLite's errors into ours."""
         try:
             yield
-        except (sqlite3.OperationalError, OSError) as error:
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise self._unusable(error) from error
             raise BadSettings(
-                f"The journal {self.path} cannot be used.",
-                f"{_reason(error)}.",
-                "Make its folder writable and free some room, or set CLOUDRUN_HOME to "
-                "another folder.",
+                f"The journal {self.path} is held by another program.",
+                f"It did not let go of it within {_BUSY_S:.0f} s.",
+                "End that program, or try again.",
             ) from error
+        except OSError as error:
+            raise self._unusable(error) from error
         except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
             raise BadData(
                 f"The journal {self.path} is damaged.",
                 f"{_reason(error)}.",
                 f"Move it away and start afresh: rename it to {self.path.name}.damaged",
             ) from error
+
+    def _unusable(self, error: Exception) -> BadSettings:
+        return BadSettings(
+            f"The journal {self.path} cannot be used.",
+            f"{_reason(error)}.",
+            "Make its folder writable and free some room, or set CLOUDRUN_HOME to another folder.",
+        )
 
 
 def _run_row(
@@ -257,8 +268,10 @@ class RunLock:
         file = open(self._path, "ab")  # noqa: SIM115 - it is held beyond this function
         try:
             _lock(file)
-        except OSError:
+        except OSError as error:
             file.close()
+            if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                raise
             return False
         self._file = file
         return True

@@ -45,6 +45,15 @@ def test_the_deadline_is_kept_and_the_job_can_be_stopped_twice(tmp_path: Path) -
     assert job.wait().status == 0
 
 
+def test_a_job_that_babbles_keeps_the_deadline_too(tmp_path: Path) -> None:
+    babble = "while True: print('{}', flush=True)"
+    job = LocalJob([sys.executable, "-c", babble], tmp_path / "log")
+    with pytest.raises(DeadlineReached):
+        for _ in job.lines(time.monotonic() + 0.5):
+            pass
+    job.stop()
+
+
 def test_a_job_that_does_not_listen_is_ended_by_force(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,16 @@ def test_a_damaged_journal_is_bad_data(tmp_path: Path) -> None:
         Journal(tmp_path)
 
 
+def test_a_journal_that_another_program_holds_is_said_to_be_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "_BUSY_S", 0.1)
+    with Journal(tmp_path) as journal, sqlite3.connect(journal.path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(BadSettings, match="held by another program"):
+            journal.add_run(row())
+
+
 def test_a_folder_that_cannot_be_made_is_bad_settings(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadSettings, match="CLOUDRUN_HOME"):
