@@ -3,10 +3,12 @@
     python benchmarks/values.py [--device auto|cuda|mps|cpu] [--rounds N]
 
 The matrix products and the memory rates of the quick profile, and
-`Timer.blocked_autorange` on operands of its own: same shapes, number format,
-layout and threads. The ratio is the median over the pairs, not of the medians:
-a shared machine's memory may have two speeds and change between them within
-seconds, which hits the two columns unequally, and a few pairs only.
+`Timer.blocked_autorange` with the same call on the same operands and threads.
+The operands are shared because which pages of memory a buffer gets moves its
+rate by several per cent, whoever measures; how much work a call is, is counted
+here anew. The ratio is the median over the pairs, not of the medians: a shared
+machine's memory may have two speeds and change between them within seconds,
+which hits the two columns unequally, and a few pairs only.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import timing
@@ -23,10 +24,10 @@ from torch.utils.benchmark import Timer
 
 from cloudrun.workloads import cases, nvml
 from cloudrun.workloads.bench import BUDGET_S
-from cloudrun.workloads.device import DTYPES, pick, use_tf32
+from cloudrun.workloads.device import pick
+from cloudrun.workloads.measure import Work, measure
 
 LIMIT = 0.05
-BUDGET = BUDGET_S["quick"]
 Values = dict[str, list[tuple[float, float]]]
 
 
@@ -37,15 +38,21 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=11, help="of each value [default: 11]")
     options = parser.parse_args()
     device = pick(options.device)
-    compared = [
-        case for case in cases.plan(device, "quick") if case.name.startswith(("matmul", "memory"))
-    ]
     values: Values = {}
-    with nvml.open_device(device) if device.type == "cuda" else cases.no_gpu() as gpu:
+
+    def measure_both(work: Work, place: torch.device, budget_s: float, gpu: Any) -> dict[str, Any]:
         for _ in range(options.rounds):
-            for case in compared:
-                for row in case.run(BUDGET, gpu):
-                    values.setdefault(label(row), []).append((row["value"], theirs(row)))
+            row = measure(work, place, budget_s, gpu)
+            pair = (row["value"], theirs(work, row["params"], budget_s))
+            values.setdefault(label(row), []).append(pair)
+        return row
+
+    # The cases call it with their operands ready and proven.
+    cases.measure = measure_both  # type: ignore[assignment]
+    with nvml.open_device(device) if device.type == "cuda" else cases.no_gpu() as gpu:
+        for case in cases.plan(device, "quick"):
+            if case.name.startswith(("matmul", "memory")):
+                list(case.run(BUDGET_S["quick"], gpu))
     return show(values)
 
 
@@ -56,31 +63,17 @@ def label(row: dict[str, Any]) -> str:
     return f"{row['name']} {params['dtype']}{size} {params['device']}, {row['unit']}"
 
 
-def theirs(row: dict[str, Any]) -> float:
-    """The same work timed by torch.utils.benchmark, in the measurement's unit."""
-    params = row["params"]
-    use_tf32(params["dtype"] == "tf32")
-    call, amount = work(row["name"], params, torch.device(params["device"]))
-    timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
-    return amount / float(timer.blocked_autorange(min_run_time=BUDGET).median)
+def theirs(work: Work, params: dict[str, Any], budget_s: float) -> float:
+    """The same call timed by torch.utils.benchmark, in the measurement's unit."""
+    timer = Timer("call()", globals={"call": work.call}, num_threads=torch.get_num_threads())
+    return amount(work.name, params) / float(timer.blocked_autorange(min_run_time=budget_s).median)
 
 
-def work(
-    name: str, params: dict[str, Any], device: torch.device
-) -> tuple[Callable[[], object], float]:
-    """One call of the work on fresh operands, and how much of the unit times seconds it is."""
-    dtype = DTYPES[params["dtype"]]
+def amount(name: str, params: dict[str, Any]) -> float:
+    """How much one call computes (in TFLOP) or moves (in GB), by its shapes alone."""
     if name == "matmul":
-        m, n, k = params["m"], params["n"], params["k"]
-        a = torch.randn(m, k, device=device).to(dtype)
-        b = torch.randn(n, k, device=device).to(dtype).t()
-        c = torch.empty(m, n, device=device, dtype=dtype)
-        return lambda: torch.mm(a, b, out=c), 2 * m * n * k / 1e12
-    x = torch.randn(params["buffer_bytes"] // dtype.itemsize, device=device, dtype=dtype)
-    z, y = torch.ones_like(x), torch.empty_like(x)
-    if name == "memory_copy":
-        return lambda: y.copy_(x), 2 * params["buffer_bytes"] / 1e9
-    return lambda: torch.add(x, z, alpha=3.0, out=y), 3 * params["buffer_bytes"] / 1e9
+        return 2 * float(params["m"] * params["n"] * params["k"]) / 1e12
+    return {"memory_copy": 2, "memory_triad": 3}[name] * float(params["buffer_bytes"]) / 1e9
 
 
 def show(values: Values) -> int:
