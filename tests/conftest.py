@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from cloudrun.hosts.connection import Connection, connect
+from tests.doubles import machines
+from tests.doubles.machines import Machine, hop, trust
 
 Cloudrun = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -40,3 +44,29 @@ def cloudrun(home: Path) -> Cloudrun:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def bridge() -> Iterator[str]:
+    """The network that this worker's machines hang on."""
+    if not machines.is_possible():
+        pytest.skip("needs root, openssh-server and iproute2")
+    with machines.network() as name:
+        yield name
+
+
+@pytest.fixture
+def machine(bridge: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """A real machine with an SSH server; no agent of the developer's opens it."""
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with machines.machine(bridge, 11, tmp_path / "machine") as started:
+        yield started
+
+
+@pytest.fixture
+def connection(machine: Machine, tmp_path: Path) -> Iterator[Connection]:
+    """An open connection to the machine."""
+    known = tmp_path / "known_hosts"
+    trust(machine, known)
+    with connect([hop(machine)], known) as connected:
+        yield connected

@@ -8,7 +8,9 @@ docs/performance.md). Safe: the host's key is judged before anything is sent.
 from __future__ import annotations
 
 import base64
+import select
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,16 @@ _QUICK_RECEIVES = 64
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
 _CERTIFICATE = "-cert-v01@openssh.com"
 _NEVER = 2**60
+_CHUNK = 2**17
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended: its exit status and what it said."""
+
+    status: int
+    out: bytes
+    err: bytes
 
 
 @dataclass(frozen=True)
@@ -51,11 +63,15 @@ NOBODY = Person()
 
 
 class Connection:
-    """An open connection. Close it, or use it as a context manager."""
+    """An open connection. Close it, or use it as a context manager.
 
-    def __init__(self, transports: list[paramiko.Transport], hop: Hop) -> None:
+    `round_trip_s`: how long a message and its answer take, in seconds.
+    """
+
+    def __init__(self, transports: list[paramiko.Transport], hop: Hop, round_trip_s: float) -> None:
         self._transports = transports
         self.hop = hop
+        self.round_trip_s = round_trip_s
 
     @property
     def transport(self) -> paramiko.Transport:
@@ -77,8 +93,74 @@ class Connection:
             channel = self.transport.open_session(timeout=CONNECT_S)
             channel.exec_command(command)
         except (SSHException, OSError, EOFError) as error:
-            raise HostUnreachable(f"The connection to {self.hop} was lost.", f"{error}.") from error
+            raise self._lost(error) from error
         return channel
+
+    def open_script(self, script: str) -> paramiko.Channel:
+        """Start a POSIX shell script, whatever the user's own shell is; its input may follow.
+
+        The script goes over the channel's stdin and not on the command line, so
+        that what it holds is in no list of processes.
+        """
+        text = script.encode()
+        channel = self.open_exec(f"exec sh -c 'eval \"$(head -c {len(text)})\"'")
+        self.send(channel, text)
+        return channel
+
+    def run_script(self, script: str, stdin: bytes = b"", limit_s: float = CONNECT_S) -> Done:
+        """Run a short script to its end and return what it said.
+
+        Raises:
+            HostUnreachable: the connection was lost, or nothing came for `limit_s` seconds.
+        """
+        channel = self.open_script(script)
+        channel.settimeout(limit_s)
+        self.send(channel, stdin)
+        channel.shutdown_write()
+        out, err = bytearray(), bytearray()
+        for number, data in self.receive(channel, limit_s):
+            (out if number == 1 else err).extend(data)
+        return Done(self.status(channel), bytes(out), bytes(err))
+
+    def send(self, channel: paramiko.Channel, data: bytes) -> None:
+        """Send bytes to a command's stdin."""
+        try:
+            channel.sendall(data)
+        except OSError as error:
+            raise self._lost(error) from error
+
+    def receive(self, channel: paramiko.Channel, limit_s: float) -> Iterator[tuple[int, bytes]]:
+        """Give what a command says as it comes, (1, stdout) and (2, stderr), until it has ended.
+
+        Raises:
+            HostUnreachable: nothing came for `limit_s` seconds.
+        """
+        wake = channel.fileno()
+        while True:
+            # Asked first: what comes after "over" was told is read below all the same.
+            over = (channel.exit_status_ready() and channel.eof_received) or channel.closed
+            if channel.recv_ready():
+                yield 1, channel.recv(_CHUNK)
+            elif channel.recv_stderr_ready():
+                yield 2, channel.recv_stderr(_CHUNK)
+            elif over:
+                return
+            elif not select.select([wake], [], [], limit_s)[0]:
+                raise self._lost(f"Nothing came from it for {limit_s:.0f} s")
+
+    def status(self, channel: paramiko.Channel) -> int:
+        """The exit status of a command that has ended; 128 and more: killed by a signal.
+
+        Raises:
+            HostUnreachable: the connection was lost before the command's end was told.
+        """
+        status = channel.recv_exit_status() if channel.exit_status_ready() else -1
+        if status < 0:
+            raise self._lost("It was cut off in the middle of a command")
+        return status
+
+    def _lost(self, why: object) -> HostUnreachable:
+        return HostUnreachable(f"The connection to {self.hop} was lost.", f"{why}.")
 
     def close(self) -> None:
         """Close the connection and those below it."""
@@ -106,9 +188,13 @@ def connect(way: Sequence[Hop], own_known_hosts: Path, person: Person = NOBODY) 
         AccessDenied: the host does not let us in.
     """
     transports: list[paramiko.Transport] = []
+    round_trip_s = 0.0
     try:
         for hop in way:
+            began = time.monotonic()
             sock = _through(transports[-1], hop) if transports else _dial(hop)
+            # To open a connection, or a channel, takes one round trip.
+            round_trip_s = time.monotonic() - began
             transport = _transport(sock)
             transports.append(transport)
             _shake_hands(transport, hop, own_known_hosts, person)
@@ -117,7 +203,7 @@ def connect(way: Sequence[Hop], own_known_hosts: Path, person: Person = NOBODY) 
         for transport in reversed(transports):
             transport.close()
         raise
-    return Connection(transports, way[-1])
+    return Connection(transports, way[-1], round_trip_s)
 
 
 def _dial(hop: Hop) -> _QuickSocket:

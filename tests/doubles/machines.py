@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cloudrun.hosts.sshconfig import Hop
+
 USER = "ubuntu"
 _SCRIPT = Path(__file__).parent / "machine.sh"
 _CONFIG = f"""
@@ -77,11 +79,11 @@ class Machine:
 
 
 @contextlib.contextmanager
-def network(number: int) -> Iterator[str]:
-    """A bridge for machines to hang on: 10.99.`number`.0/24. Gives its name."""
-    bridge = f"crbr{number}"
-    _ip("link", "add", bridge, "type", "bridge")
+def network() -> Iterator[str]:
+    """A bridge for machines to hang on, in a free subnet 10.99.x.0/24. Gives its name, crbrx."""
+    bridge = _free_bridge()
     try:
+        number = bridge.removeprefix("crbr")
         _ip("address", "add", f"10.99.{number}.1/24", "dev", bridge)
         _ip("link", "set", bridge, "up")
         yield bridge
@@ -119,6 +121,23 @@ def machine(
             _ip("link", "delete", name)
     finally:
         _ip("netns", "delete", name)
+
+
+def hop(machine: Machine, **changes: object) -> Hop:
+    """The way to the machine, as cloudrun takes it."""
+    fields = {
+        "host": machine.address,
+        "port": 22,
+        "user": USER,
+        "name": machine.address,
+        "keys": (machine.key,),
+    }
+    return Hop(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def trust(machine: Machine, known: Path) -> None:
+    """Write the machine's host key into a file of known hosts."""
+    known.write_text(f"{machine.address} {machine.host_key}\n")
 
 
 def make_key(path: Path) -> str:
@@ -172,6 +191,15 @@ def _start(name: str, address: str, folder: Path) -> Machine:
     if process.poll() is not None:
         raise RuntimeError("the machine did not start: " + "".join(started.log))
     return started
+
+
+def _free_bridge() -> str:
+    """Make a bridge that nobody has: test runs beside each other get different ones."""
+    for number in range(10, 250):
+        with contextlib.suppress(RuntimeError):
+            _ip("link", "add", f"crbr{number}", "type", "bridge")
+            return f"crbr{number}"
+    raise RuntimeError("no bridge can be made; are there 240 already?")
 
 
 def _ip(*arguments: str) -> None:

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cloudrun.errors import AccessDenied, HostUnreachable, Refused
-from cloudrun.hosts import connection
-from cloudrun.hosts.connection import NOBODY, Person, connect
+from cloudrun.hosts.connection import NOBODY, Connection, Done, Person, connect
 from cloudrun.hosts.sshconfig import Hop
 from tests.doubles import machines
-from tests.doubles.machines import USER, Machine
-
-pytestmark = pytest.mark.skipif(
-    not machines.is_possible(), reason="needs root, openssh-server and iproute2"
-)
-
-
-@pytest.fixture(scope="module")
-def bridge() -> Iterator[str]:
-    # One subnet for each worker of the test run.
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    with machines.network(10 + int(worker)) as name:
-        yield name
-
-
-@pytest.fixture
-def machine(bridge: str, tmp_path: Path) -> Iterator[Machine]:
-    with machines.machine(bridge, 11, tmp_path / "machine") as started:
-        yield started
+from tests.doubles.machines import USER, Machine, hop, trust
 
 
 @pytest.fixture
@@ -44,27 +23,7 @@ def known(tmp_path: Path) -> Path:
     return tmp_path / "known_hosts"
 
 
-@pytest.fixture(autouse=True)
-def no_agent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-
-
-def hop(machine: Machine, **changes: object) -> Hop:
-    fields = {
-        "host": machine.address,
-        "port": 22,
-        "user": USER,
-        "name": machine.address,
-        "keys": (machine.key,),
-    }
-    return Hop(**{**fields, **changes})  # type: ignore[arg-type]
-
-
-def trust(machine: Machine, known: Path) -> None:
-    known.write_text(f"{machine.address} {machine.host_key}\n")
-
-
-def output_of(connected: connection.Connection, command: str) -> bytes:
+def output_of(connected: Connection, command: str) -> bytes:
     channel = connected.open_exec(command)
     with channel.makefile("rb") as stream:
         return bytes(stream.read())
@@ -197,14 +156,14 @@ def test_hosts_that_are_not_there_are_told_apart(
         connect([hop(machine, port=23)], known)
     with pytest.raises(HostUnreachable, match="no host named"):
         connect([hop(machine, host="no-such-host.invalid")], known)
-    monkeypatch.setattr(connection, "CONNECT_S", 1.0)
+    monkeypatch.setattr("cloudrun.hosts.connection.CONNECT_S", 1.0)
     machine.cut()
     with pytest.raises(HostUnreachable, match="did not answer within 1 s"):
         connect([hop(machine)], known)
 
 
 def test_what_is_no_ssh_server_is_told(known: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "CONNECT_S", 2.0)
+    monkeypatch.setattr("cloudrun.hosts.connection.CONNECT_S", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
@@ -239,3 +198,23 @@ def test_a_machine_that_is_switched_off_is_noticed_at_once(machine: Machine, kno
         machine.power_off()
         assert channel.recv(100) == b""
         assert not connected.is_alive
+
+
+def test_a_script_runs_whatever_the_users_shell_and_is_in_no_list(
+    connection: Connection, machine: Machine
+) -> None:
+    done = connection.run_script(
+        "echo \"it's here\" >&2\nhead -c 3\nps -eo args | grep -c 'a secre[t]'\nexit 7", b"abcdef"
+    )
+    assert done == Done(7, b"abc0\n", b"it's here\n")
+
+
+def test_a_connection_that_is_lost_in_a_script_is_no_exit_status(
+    connection: Connection, machine: Machine
+) -> None:
+    channel = connection.open_script("echo ready; sleep 60")
+    assert next(iter(connection.receive(channel, 10))) == (1, b"ready\n")
+    machine.power_off()
+    list(connection.receive(channel, 20))
+    with pytest.raises(HostUnreachable, match="cut off"):
+        connection.status(channel)
