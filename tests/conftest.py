@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cloudrun.hosts.connection import Connection, connect
+from cloudrun.hosts.link import Link
 from tests.doubles import machines
 from tests.doubles.machines import Machine, hop, trust
 
@@ -70,3 +71,13 @@ def connection(machine: Machine, tmp_path: Path) -> Iterator[Connection]:
     trust(machine, known)
     with connect([hop(machine)], known) as connected:
         yield connected
+
+
+@pytest.fixture
+def link(machine: Machine, tmp_path: Path) -> Iterator[Link]:
+    """The way to the machine, which is opened again when it is lost."""
+    known = tmp_path / "known_hosts"
+    trust(machine, known)
+    made = Link(lambda: connect([hop(machine)], known), lambda _text: None)
+    yield made
+    made.drop()

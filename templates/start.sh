@@ -1,0 +1,16 @@
+# Starts a job under its supervisor, once, however often this is asked for.
+#
+# folder, from the home; command and supervisor, the texts of two scripts; ttl, in seconds
+cd || exit 1
+command -v setsid >/dev/null || {
+    echo "This machine has no setsid; it comes with util-linux." >&2
+    exit 1
+}
+mkdir -p "${folder%/*}" && chmod 700 "${folder%/*}" || exit 1
+# An answer that was lost makes us ask again: the job is there then.
+[ -e "$folder/supervisor" ] && exit 0
+mkdir -p "$folder" && cd "$folder" || exit 1
+: >out && : >err || exit 1
+(umask 077 && printf '%s\n' "$command" >command) || exit 1
+printf '%s\n' "$supervisor" >supervisor.new && mv supervisor.new supervisor || exit 1
+setsid sh ./supervisor "$ttl" </dev/null >/dev/null 2>>trouble &
