@@ -1,5 +1,5 @@
-# How a job is: one line, `end`'s or `running`, `lost`, `absent`; for one that is over, then
-# what it said from `out_at` on, and on stderr from `err_at` on, as far as `most` bytes.
+# How a job is: one line, `end`'s or `running`, `lost`, `absent`; then what it said from
+# `out_at` on, and on stderr what it said there from `err_at` on, as far as `most` bytes.
 #
 # folder, from the home; out_at, err_at, most
 rest() {
@@ -13,7 +13,7 @@ cd && cd "$folder" 2>/dev/null || {
 if [ -e end ]; then
     cat end
     rest
-    exit 0
+    exit
 fi
 # The supervisor needs a moment to write down who it is.
 for _ in 1 2 3 4 5; do
@@ -28,10 +28,11 @@ read -r supervisor job then 2>/dev/null <pid
 if [ -n "$supervisor" ] && kill -0 "$supervisor" 2>/dev/null; then
     echo running
 elif [ -e end ]; then
+    # It came to its end just now; ask again.
     echo running
 else
     # Nobody watches over the job any more; it must not go on unseen.
     [ -n "$supervisor" ] && kill -KILL "-$job" 2>/dev/null
     echo lost
-    rest
 fi
+rest

@@ -57,10 +57,18 @@ def bridge() -> Iterator[str]:
 
 
 @pytest.fixture
-def machine(bridge: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+def disk() -> str:
+    """How much the machine can store; a test's own fixture of this name makes it less."""
+    return "4g"
+
+
+@pytest.fixture
+def machine(
+    bridge: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: str
+) -> Iterator[Machine]:
     """A real machine with an SSH server; no agent of the developer's opens it."""
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    with machines.machine(bridge, 11, tmp_path / "machine") as started:
+    with machines.machine(bridge, 11, tmp_path / "machine", disk=disk) as started:
         yield started
 
 

@@ -111,8 +111,7 @@ def command(
         report = lifecycle.launch(
             need,
             store=str(where.location),
-            approve=lambda plan: _approve(plan, yes, progress),
-            listener=progress,
+            around=lifecycle.Around(lambda plan: _approve(plan, yes, progress), progress),
             argv=["cloudrun", *sys.argv[1:]],
         )
     if json:

@@ -27,8 +27,8 @@ def command(json: bool) -> None:
     rows: list[dict[str, Any]] = []
     if state.exists():
         with Journal(state) as journal:
-            alive = recovery.recover(journal, _say)
-            rows = [_row(run, journal) for run in alive]
+            found = recovery.recover(journal, _say)
+            rows = [_row(run, journal) for run in (*found.alive, *found.alone)]
     if json:
         output.print_json(rows)
     elif rows:

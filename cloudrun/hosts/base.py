@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +11,8 @@ from typing import Literal, Protocol
 
 from cloudrun.model.need import Need
 
+# Shells tell the death by a signal as an exit status from here on.
+_SIGNALLED = 128
 Tell = Callable[[str], None]
 EndReason = Literal["exit", "stopped", "deadline", "lost"]
 
@@ -32,6 +36,7 @@ class Work:
     Python runs it. `seconds` is the deadline from now.
     """
 
+    run_id: str
     argv: tuple[str, ...]
     seconds: int
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -58,6 +63,22 @@ class JobEnd:
     out_of_memory: bool = False
     disk_full: bool = False
 
+    def in_words(self) -> str:
+        """What happened to it, as the end of a sentence that begins with its name."""
+        if self.reason == "lost":
+            return "was lost: its machine was restarted, or its supervisor was killed"
+        if self.reason == "deadline":
+            return "was stopped at its deadline"
+        if self.reason == "stopped":
+            return "was stopped"
+        if self.out_of_memory:
+            return "was killed, because the machine ran out of memory"
+        said = f"ended with exit status {self.status}"
+        if self.status > _SIGNALLED:
+            with contextlib.suppress(ValueError):
+                said = f"was killed by {signal.Signals(self.status - _SIGNALLED).name}"
+        return said + ("; the machine's disk is full" if self.disk_full else "")
+
 
 class Job(Protocol):
     """A workload that was started on a host."""
@@ -83,8 +104,29 @@ class Job(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Person:
+    """Who can be asked and told; None where nobody is there to be asked.
+
+    `trust(question)` says whether to trust an unknown host key;
+    `passphrase(key)` gives a key's passphrase, or None; `tell(sentence)` hears
+    what happens on the way; `leave()`, after Ctrl-C, whether the job may go on
+    without us.
+    """
+
+    trust: Callable[[str], bool] | None = None
+    passphrase: Callable[[Path], str | None] | None = None
+    tell: Tell = lambda _sentence: None
+    leave: Callable[[], bool] | None = None
+
+
+NOBODY = Person()
+
+
 class Host(Protocol):
-    """An open connection to a machine."""
+    """An open connection to a machine. `keeps_jobs`: they go on there without us."""
+
+    keeps_jobs: bool
 
     def prepare(self, need: Need, tell: Tell, until: float) -> Ready:
         """Find or make a Python that can do the work.
@@ -99,11 +141,25 @@ class Host(Protocol):
         ...
 
     def start(self, ready: Ready, need: Need, work: Work) -> Job:
-        """Start the work."""
+        """Start the work; asked again for the same run, the host starts nothing."""
         ...
 
-    def pull(self, need: Need, folder: Path) -> int:
-        """Bring results that are new or have changed to `folder`; returns how many files."""
+    def resume(self, run_id: str, out_at: int, err_at: int) -> Job:
+        """Go on with a job that was started before, from these places of its streams on.
+
+        Args:
+            run_id: The run's that started it.
+            out_at: Bytes of its stdout that we have.
+            err_at: Bytes of its stderr that we have.
+        """
+        ...
+
+    def pull(self, run_id: str, need: Need) -> int:
+        """Bring home the results that are new or have changed; returns how many files."""
+        ...
+
+    def forget(self, run_id: str) -> None:
+        """Remove what the run left on the machine, all of which has come home."""
         ...
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import base64
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from paramiko.ssh_exception import (
 )
 
 from cloudrun.errors import AccessDenied, HostUnreachable, Refused
+from cloudrun.hosts.base import NOBODY, Person
 from cloudrun.hosts.knownhosts import Verdict, entry, fingerprint, judge, kinds_known
 from cloudrun.hosts.sshconfig import Hop
 
@@ -45,21 +46,6 @@ class Done:
     status: int
     out: bytes
     err: bytes
-
-
-@dataclass(frozen=True)
-class Person:
-    """Who can be asked, and how; None where nobody is there.
-
-    `trust(question)` says whether to trust an unknown key; `passphrase(key)`
-    gives a key's passphrase, or None.
-    """
-
-    trust: Callable[[str], bool] | None = None
-    passphrase: Callable[[Path], str | None] | None = None
-
-
-NOBODY = Person()
 
 
 class Connection:

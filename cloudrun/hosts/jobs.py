@@ -14,10 +14,11 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from cloudrun.errors import BadData, DeadlineReached, HostUnreachable, WorkloadFailed
 from cloudrun.hosts import scripts
-from cloudrun.hosts.base import Chunk, JobEnd
+from cloudrun.hosts.base import Chunk, EndReason, JobEnd
 from cloudrun.hosts.connection import Connection
 from cloudrun.hosts.link import Link
 
@@ -54,20 +55,20 @@ def command_script(
     argv: Sequence[str],
     folder: str,
     environment: Mapping[str, str],
-    before: Sequence[str] = (),
+    then: Sequence[str] = (),
 ) -> str:
     """The script that is the job: environment, folder, command.
 
     It removes itself first, since the environment may hold secrets. `folder` is
-    from the home; `before` are lines of shell to run first.
+    from the home; `then` are lines of shell to run in it before the command.
     """
     exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
     return "\n".join(
         [
             'rm -f "$0"',
             *exports,
-            *before,
             f'cd "$HOME"/{shlex.quote(folder)} || exit 126',
+            *then,
             f"exec {shlex.join(argv)}",
         ]
     )
@@ -189,7 +190,7 @@ def _read_end(state: str) -> JobEnd:
     end = _numbers(state)
     return JobEnd(
         end["status"],
-        _record(state)["reason"],
+        cast(EndReason, _record(state)["reason"]),
         out_of_memory=end["oom"] > 0 and end["status"] == _KILLED,
         disk_full=end["status"] != 0 and end["free_kib"] < _FULL_KIB,
     )

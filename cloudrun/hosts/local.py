@@ -11,30 +11,36 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from cloudrun.catalog.wheels import install_line
-from cloudrun.errors import DeadlineReached, WorkloadFailed
-from cloudrun.hosts.base import Job, JobEnd, Ready
+from cloudrun.errors import Bug, DeadlineReached, WorkloadFailed
+from cloudrun.hosts.base import Chunk, Job, JobEnd, Ready, Tell, Work
+from cloudrun.model.need import Need
+from cloudrun.reports.build import WORKLOADS
 from cloudrun.workloads.driver import Nvidia, torch_version
 
-_TAIL_BYTES = 4000
 _OLDEST_TORCH = (2, 0)
 # How long a job may take to end by itself after being asked to.
 _GRACE_S = 5.0
+_CHUNK = 2**16
+_MOST_WAITING = 64
 
 
 class LocalHost:
     """This machine. `nvidia` is what is known of its NVIDIA GPUs."""
 
+    keeps_jobs = False
+
     def __init__(self, nvidia: Nvidia | None) -> None:
         self._nvidia = nvidia
-        self._workloads: Path | None = None
 
-    def prepare(self) -> Ready:
+    def prepare(self, need: Need, tell: Tell, until: float) -> Ready:
         """Use the Python that runs cloudrun. torch is looked up, not loaded: that takes seconds."""
+        if need.command is not None:
+            return Ready("", "")
         installed = torch_version()
         if installed is None:
             raise WorkloadFailed(
@@ -50,90 +56,128 @@ class LocalHost:
             )
         return Ready(sys.executable, installed)
 
-    def push(self, folder: Path) -> None:
-        """Remember where the workloads are: they are on this machine already."""
-        self._workloads = folder
+    def push(self, need: Need, tell: Tell) -> None:
+        """Nothing: the workloads, and the user's folder, are on this machine already."""
 
-    def start(self, ready: Ready, script: str, arguments: Sequence[str], log: Path) -> Job:
-        """Start a script of the pushed folder as a child process that dies with this one."""
-        assert self._workloads is not None, "push comes before start"  # noqa: S101
-        return LocalJob([ready.python, str(self._workloads / script), *arguments, "--tied"], log)
+    def start(self, ready: Ready, need: Need, work: Work) -> Job:
+        """Start the work as a child process; a workload dies with this one."""
+        if need.command is not None:
+            folder = Path(need.command.folder)
+            return LocalJob(work.argv, folder, work.environment, tied=False)
+        script, *arguments = work.argv
+        argv = (ready.python, str(WORKLOADS / script), *arguments, "--tied")
+        return LocalJob(argv, None, {**_our_own_path(), **work.environment}, tied=True)
+
+    def resume(self, run_id: str, out_at: int, err_at: int) -> Job:
+        """Nothing to go on with: a job here ends with its cloudrun."""
+        raise Bug(f"Run {run_id} was to go on, from {out_at} and {err_at}, on this machine.")
+
+    def pull(self, run_id: str, need: Need) -> int:
+        """Nothing: what a command makes here is here."""
+        return 0
+
+    def forget(self, run_id: str) -> None:
+        """Nothing is left."""
 
     def close(self) -> None:
         """Nothing is open."""
 
 
 class LocalJob:
-    """A workload as a child process; its stdin is a pipe whose end tells it that we are gone."""
+    """Work as a child process.
 
-    def __init__(self, command: list[str], log: Path) -> None:
-        self._log = log
-        with log.open("ab") as stderr:
-            self._process = subprocess.Popen(  # noqa: S603 - our own script, no shell
-                command,
-                stdin=subprocess.PIPE,
+    `tied`: its stdin is a pipe whose end tells it that we are gone; our own
+    workloads listen to it.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        folder: Path | None,
+        environment: Mapping[str, str],
+        tied: bool,
+    ) -> None:
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - no shell
+                argv,
+                stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=stderr,
-                env=_environment(),
+                stderr=subprocess.PIPE,
+                cwd=folder,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
                 # In its own group, so that Ctrl-C reaches us alone and we end it in order.
                 start_new_session=True,
             )
-        self._lines: queue.Queue[bytes | None] = queue.Queue()
-        assert self._process.stdout is not None  # noqa: S101 - for the type checker
-        threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
+        except OSError as error:
+            raise WorkloadFailed(
+                f"The command '{argv[0]}' cannot be started.",
+                f"{error.strerror}.",
+                "Look at its spelling, and whether it may be executed.",
+            ) from error
+        self._stopped = False
+        # Bounded: a job that says more than is read waits, as at any full pipe.
+        self._chunks: queue.Queue[Chunk | None] = queue.Queue(_MOST_WAITING)
+        for stream, pipe in ((1, self._process.stdout), (2, self._process.stderr)):
+            threading.Thread(target=self._read, args=(stream, pipe), daemon=True).start()
 
-    def lines(self, until: float) -> Iterator[bytes]:
-        """Give the job's lines; see `Job.lines`."""
-        while True:
+    def read(self, until: float) -> Iterator[Chunk]:
+        """Give what the job says; see `Job.read`."""
+        open_streams = 2
+        while open_streams:
             left = until - time.monotonic()
             try:
                 if left <= 0:
-                    # Also for a job that says so much that there is always a next line.
+                    # Also for a job that says so much that there is always something next.
                     raise queue.Empty
-                line = self._lines.get(timeout=left)
+                chunk = self._chunks.get(timeout=left)
             except queue.Empty:
-                raise DeadlineReached(
-                    "The run's deadline came before its end.",
-                    "It was stopped, and what it had measured is kept.",
-                    "Give it more time with --ttl, or less work with --profile quick.",
-                ) from None
-            if line is None:
-                return
-            yield line
+                raise DeadlineReached("The run's deadline came before its end.") from None
+            if chunk is None:
+                open_streams -= 1
+            else:
+                yield chunk
 
-    def wait(self) -> JobEnd:
-        """Wait for the process; see `Job.wait`."""
+    def end(self) -> JobEnd:
+        """How the process ended; see `Job.end`."""
         try:
             status = self._process.wait(timeout=_GRACE_S)
         except subprocess.TimeoutExpired:
             self.stop()
             ended = self._process.returncode
             status = -signal.SIGTERM if ended is None else ended
-        return JobEnd(status, _tail(self._log))
+        # As shells have it.
+        told = 128 - status if status < 0 else status
+        return JobEnd(told, "stopped" if self._stopped else "exit")
 
     def stop(self) -> None:
-        """End the process: its stdin closes, which ends it and its child; then by force."""
+        """Ask the process to end, and what it started; then by force."""
+        self._stopped = self._stopped or self._process.poll() is None
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
+        else:
+            self._signal_group("SIGTERM")
         try:
             self._process.wait(timeout=_GRACE_S)
         except subprocess.TimeoutExpired:
-            self._kill_group()
+            self._signal_group("SIGKILL")
             # A process that a hung driver holds does not die; it is left behind.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=_GRACE_S)
 
-    def _kill_group(self) -> None:
+    def _signal_group(self, name: str) -> None:
         if hasattr(os, "killpg"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.kill()
+                os.killpg(self._process.pid, getattr(signal, name))
+        elif name == "SIGKILL":
+            self._process.kill()
+        else:
+            self._process.terminate()
 
-    def _read(self, pipe: IO[bytes]) -> None:
-        for line in pipe:
-            self._lines.put(line)
-        self._lines.put(None)
+    def _read(self, stream: int, pipe: IO[bytes]) -> None:
+        while data := os.read(pipe.fileno(), _CHUNK):
+            self._chunks.put(Chunk(stream, data))
+        self._chunks.put(None)
 
 
 def is_too_old(torch: str) -> bool:
@@ -159,23 +203,12 @@ def torch_line(nvidia: Nvidia | None, again: bool = False) -> str:
     return line.replace(" install ", " install --upgrade --force-reinstall ", 1) if again else line
 
 
-def _environment() -> dict[str, str]:
-    """The job's environment: ours, with this very cloudrun on its path, its output unbuffered."""
-    import cloudrun
-
-    root = str(Path(cloudrun.__file__).parent.parent)
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+def _our_own_path() -> dict[str, str]:
+    """Lets a workload import this very cloudrun."""
+    paths = [str(WORKLOADS.parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _major_minor(version: str) -> tuple[int, ...]:
     parts = version.partition("+")[0].split(".")[:2]
     return tuple(int(part) for part in parts if part.isdigit())
-
-
-def _tail(log: Path) -> str:
-    try:
-        data = log.read_bytes()[-_TAIL_BYTES:]
-    except OSError:
-        return ""
-    return data.decode("utf-8", errors="replace").strip()

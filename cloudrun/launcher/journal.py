@@ -9,6 +9,7 @@ free lock is a dead run, without a guess about process ids.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import sqlite3
 import sys
@@ -20,6 +21,7 @@ from typing import IO, Any
 import msgspec
 
 from cloudrun.errors import BadData, BadSettings, CloudrunError
+from cloudrun.model.machine import Machine
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Plan
 from cloudrun.model.run import now
@@ -50,13 +52,21 @@ MIGRATIONS = (
     );
     CREATE INDEX steps_of_run ON steps (run, number);
     """,
+    """
+    ALTER TABLE runs ADD COLUMN machine TEXT;
+    ALTER TABLE runs ADD COLUMN job_deadline TEXT;
+    """,
 )
 _BUSY_S = 30.0
 
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run as the journal knows it. `ended` None: it is live, or its process died."""
+    """One run as the journal knows it. `ended` None: it is live, or its process died.
+
+    `machine` is the one that it has. `job_deadline` (RFC 3339, UTC) is there when
+    a job was started on it that goes on without us.
+    """
 
     id: str
     created: str
@@ -68,6 +78,8 @@ class RunRow:
     ended: str | None = None
     outcome: str | None = None
     report: str | None = None
+    machine: Machine | None = None
+    job_deadline: str | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +138,16 @@ class Journal:
         with self._errors():
             self._db.execute("UPDATE runs SET plan = ? WHERE id = ?", (_to_json(plan), run))
 
+    def set_machine(self, run: str, machine: Machine) -> None:
+        """Write down the machine that the run has."""
+        with self._errors():
+            self._db.execute("UPDATE runs SET machine = ? WHERE id = ?", (_to_json(machine), run))
+
+    def set_job(self, run: str, deadline: str) -> None:
+        """Write down that a job is about to be started that goes on without us."""
+        with self._errors():
+            self._db.execute("UPDATE runs SET job_deadline = ? WHERE id = ?", (deadline, run))
+
     def add_step(self, run: str, phase: str, state: str, detail: str = "") -> None:
         """Write down that a phase is about to be done (`intent`), is `done`, or has `failed`."""
         with self._errors():
@@ -151,14 +173,13 @@ class Journal:
         rows = self._runs("WHERE id = ?", run_id)
         return rows[0] if rows else None
 
-    def runs_since(self, moment: str, but: str) -> list[str]:
-        """The ids of other runs that were alive at `moment` (RFC 3339, UTC) or began later."""
-        with self._errors():
-            found = self._db.execute(
-                "SELECT id FROM runs WHERE id != ? AND (ended IS NULL OR ended > ?)",
-                (but, moment),
-            )
-            return [run_id for (run_id,) in found]
+    def runs_since(self, moment: str, but: str) -> list[RunRow]:
+        """The other runs that were alive at `moment` (RFC 3339, UTC) or began later."""
+        return self._runs("WHERE id != ? AND (ended IS NULL OR ended > ?)", but, moment)
+
+    def recent(self) -> list[RunRow]:
+        """All runs, the newest first."""
+        return self._runs("ORDER BY created DESC")
 
     def is_open(self, run_id: str) -> bool:
         """Whether the run has not ended, as of now."""
@@ -178,7 +199,10 @@ class Journal:
         return self.folder / "runs" / run_id
 
     def _runs(self, where: str, *values: str) -> list[RunRow]:
-        columns = "id, created, command, need, argv, store, plan, ended, outcome, report"
+        columns = (
+            "id, created, command, need, argv, store, plan, ended, outcome, report,"
+            " machine, job_deadline"
+        )
         with self._errors():
             found = self._db.execute(f"SELECT {columns} FROM runs {where}", values)  # noqa: S608
             return [_run_row(*row) for row in found]
@@ -240,18 +264,14 @@ class Journal:
         )
 
 
-def _run_row(
-    run_id: str, created: str, command: str, need: str, argv: str, store: str, plan: str, *end: str
-) -> RunRow:
-    return RunRow(
-        run_id,
-        created,
-        command,
-        msgspec.json.decode(need, type=Need),
-        msgspec.json.decode(argv, type=tuple[str, ...]),
-        store,
-        msgspec.json.decode(plan, type=Plan) if plan else None,
-        *end,
+def _run_row(*columns: Any) -> RunRow:
+    row = RunRow(*columns)
+    return dataclasses.replace(
+        row,
+        need=msgspec.json.decode(str(row.need), type=Need),
+        argv=msgspec.json.decode(str(row.argv), type=tuple[str, ...]),
+        plan=msgspec.json.decode(str(row.plan), type=Plan) if row.plan else None,
+        machine=msgspec.json.decode(str(row.machine), type=Machine) if row.machine else None,
     )
 
 

@@ -19,6 +19,7 @@ _BENCH_S = {
     "cpu": {"quick": 25.0, "standard": 90.0, "full": 400.0},
     "cuda": {"quick": 45.0, "standard": 280.0, "full": 1180.0},
     "mps": {"quick": 45.0, "standard": 280.0, "full": 1180.0},
+    "auto": {"quick": 45.0, "standard": 280.0, "full": 1180.0},
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,29 +12,40 @@ import msgspec
 from cloudrun.errors import CloudrunError
 from cloudrun.launcher.journal import Journal, RunLock, RunRow, StepRow
 from cloudrun.model.events import Listener, Noted
+from cloudrun.providers import base as providers
 from cloudrun.reports import build
 from cloudrun.reports.schema import Report, Timing
 from cloudrun.reports.store import Store
 
-LINES = "lines.jsonl"
-LOG = "log"
+OUT = "out"
+ERR = "err"
+_LAST_WORDS_BYTES = 4000
 
 
-def recover(journal: Journal, listener: Listener) -> list[RunRow]:
-    """End every run whose process is dead; returns those that are alive.
+@dataclass(frozen=True)
+class Recovered:
+    """The runs that have not ended: followed by a living cloudrun, or alone on their machine."""
+
+    alive: tuple[RunRow, ...]
+    alone: tuple[RunRow, ...]
+
+
+def recover(journal: Journal, listener: Listener) -> Recovered:
+    """End every run whose process is dead, but those whose job goes on without it.
 
     What such a run had measured becomes a partial report in its own store. A
     local job ends by itself when its cloudrun does, so nothing is running.
     """
-    alive = []
+    alive, alone = [], []
     for row in journal.open_runs():
         lock = RunLock(journal.run_folder(row.id))
         try:
             if not lock.take():
                 alive.append(row)
-                continue
+            elif row.job_deadline is not None:
+                alone.append(row)
             # Another cloudrun may have been here between the look and the lock.
-            if journal.is_open(row.id):
+            elif journal.is_open(row.id):
                 _end_dead_run(journal, row, listener)
         except (OSError, ValueError, msgspec.MsgspecError) as error:
             # One run's folder or rows are damaged; the others are recovered all the same.
@@ -40,10 +53,12 @@ def recover(journal: Journal, listener: Listener) -> list[RunRow]:
             journal.end_run(row.id, "failed", None)
         finally:
             lock.release()
-    return alive
+    return Recovered(tuple(alive), tuple(alone))
 
 
 def _end_dead_run(journal: Journal, row: RunRow, listener: Listener) -> None:
+    if row.machine is not None:
+        providers.load(row.machine.offer.provider).terminate(row.machine)
     report = _report_of(journal, row)
     try:
         path = _keep(Store(Path(row.store)), report) if report else None
@@ -65,7 +80,7 @@ def _keep(store: Store, report: Report) -> str:
 
 def _report_of(journal: Journal, row: RunRow) -> Report | None:
     """The report of a dead run; None when it had measured nothing."""
-    findings = read_findings(journal.run_folder(row.id))
+    findings, _ = read_kept(journal.run_folder(row.id))
     if row.plan is None or not build.says_anything(findings):
         return None
     findings.notes.append(
@@ -75,27 +90,55 @@ def _report_of(journal: Journal, row: RunRow) -> Report | None:
         row,
         offer=row.plan.offers[0],
         findings=findings,
-        timeline=_timeline(journal.steps(row.id), journal.run_folder(row.id) / LINES),
+        timeline=_timeline(journal.steps(row.id), journal.run_folder(row.id) / OUT),
         predicted_usd=row.plan.usd,
         outcome=build.outcome(row.need, findings),
     )
 
 
-def read_findings(folder: Path) -> build.Findings:
-    """All that a run's workloads have said, out of the run's folder."""
-    path = folder / LINES
+def read_kept(folder: Path) -> tuple[build.Findings, bytes]:
+    """All that a run's workloads have said, out of the run's folder, and a last half line."""
+    path = folder / OUT
     if not path.exists():
-        return build.Findings()
+        return build.Findings(), b""
+    half = b""
+
+    def whole_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
+        nonlocal half
+        for line in lines:
+            if line.endswith(b"\n"):
+                yield line
+            else:
+                half = line
+
     with path.open("rb") as lines:
-        # A line without its end was cut off by the kill.
-        return build.gather(line for line in lines if line.endswith(b"\n"))
+        return build.gather(whole_lines(lines)), half
+
+
+def kept_bytes(folder: Path) -> tuple[int, int]:
+    """How much of the job's stdout and stderr we have."""
+    sizes = [path.stat().st_size if path.exists() else 0 for path in (folder / OUT, folder / ERR)]
+    return sizes[0], sizes[1]
+
+
+def last_words(folder: Path) -> str:
+    """The last line of the job's stderr."""
+    try:
+        data = (folder / ERR).read_bytes()[-_LAST_WORDS_BYTES:]
+    except OSError:
+        return ""
+    lines = data.decode("utf-8", errors="replace").strip().splitlines()
+    return lines[-1][:500] if lines else ""
+
+
+def timings(steps: Sequence[StepRow]) -> list[Timing]:
+    """The timings of the phases that ended."""
+    return [msgspec.json.decode(step.detail, type=Timing) for step in steps if step.detail]
 
 
 def _timeline(steps: list[StepRow], lines: Path) -> list[Timing]:
     """The timings of the phases that ended, and of the one that did not, up to its last line."""
-    timeline = [
-        msgspec.json.decode(step.detail, type=Timing) for step in steps if step.state != "intent"
-    ]
+    timeline = timings(steps)
     last = steps[-1] if steps else None
     if last is not None and last.state == "intent":
         began = datetime.fromisoformat(last.at)

@@ -35,11 +35,24 @@ class WorkloadSaid(msgspec.Struct, frozen=True):
     line: dict[str, Any]
 
 
+class CommandSaid(msgspec.Struct, frozen=True):
+    """Bytes that the user's command said, on stream 1 (stdout) or 2 (stderr)."""
+
+    stream: int
+    data: bytes
+
+
+class ResultsCame(msgspec.Struct, frozen=True):
+    """So many files of results have come home."""
+
+    files: int
+
+
 class Noted(msgspec.Struct, frozen=True):
     """One sentence for the person who waits."""
 
     text: str
 
 
-Event = RunStarted | PhaseStarted | WorkloadSaid | Noted
+Event = RunStarted | PhaseStarted | WorkloadSaid | CommandSaid | ResultsCame | Noted
 Listener = Callable[[Event], None]

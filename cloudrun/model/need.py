@@ -15,6 +15,8 @@ WORKLOADS: tuple[str, ...] = get_args(Workload)
 PROFILES: tuple[str, ...] = get_args(Profile)
 
 LAUNCH_TTL_S = 30 * 60
+RUN_TTL_S = 2 * 60 * 60
+SSH = "ssh://"
 
 
 class GpuRequest(msgspec.Struct, frozen=True):
@@ -27,11 +29,27 @@ class GpuRequest(msgspec.Struct, frozen=True):
         return self.name if self.count == 1 else f"{self.name}:{self.count}"
 
 
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """The user's own command, which `cloudrun run` runs, and what goes with it.
+
+    `folder` is the project's, an absolute path here; `results` a folder in it.
+    `requirements` is the text of the packages that it needs, if it says so.
+    `data` are folders here that are pushed once.
+    """
+
+    argv: tuple[str, ...]
+    folder: str
+    results: str = "results"
+    requirements: str | None = None
+    data: tuple[str, ...] = ()
+
+
 class Need(msgspec.Struct, frozen=True, kw_only=True):
     """What the user asked for, before any look at what can be had.
 
     `targets` are tried in order. `ttl_s` is in seconds, `max_cost_usd` in US
-    dollars for the whole run. `gpu` None means any device at all.
+    dollars for the whole run. `gpu` None means any device at all. With a
+    `command`, the workloads are not run.
     """
 
     targets: tuple[str, ...] = ("auto",)
@@ -41,10 +59,13 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     ttl_s: int = LAUNCH_TTL_S
     max_price_usd: float | None = None
     max_cost_usd: float | None = None
+    command: Command | None = None
 
     @property
     def workloads(self) -> tuple[str, ...]:
         """The workloads to run, in order."""
+        if self.command is not None:
+            return ()
         return ("smoke", "bench") if self.workload == "all" else (self.workload,)
 
 
@@ -65,19 +86,26 @@ def parse_gpu(text: str) -> GpuRequest:
 
 
 def parse_targets(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Read `TARGET[,TARGET...]` against the targets that this version knows.
+    """Read `TARGET[,TARGET...]` against the targets that this version knows, and `ssh://...`.
 
     Raises:
         WrongUsage: a target is unknown, or none is given.
     """
     targets = tuple(part.strip() for part in text.split(",") if part.strip())
     for target in targets:
-        if target not in known:
+        if target not in known and not target.startswith(SSH):
             raise WrongUsage(
                 f"There is no target '{target}' in this version of cloudrun.",
                 "",
-                did_you_mean(target, known),
+                did_you_mean(target, (*known, f"{SSH}[USER@]HOST[:PORT]")),
             )
     if not targets:
         raise WrongUsage("No target is given.", "", "Write one, for example: --on local")
     return targets
+
+
+def provider_of(target: str) -> str:
+    """The provider that a target belongs to: `ssh://me@box` to `ssh`, `auto` to `local`."""
+    if target.startswith(SSH):
+        return "ssh"
+    return "local" if target == "auto" else target.partition("/")[0]

@@ -8,7 +8,8 @@ import msgspec
 
 from cloudrun.model.need import Need
 
-Device = Literal["cuda", "mps", "cpu"]
+# `auto`: nobody knows before the machine is reached; torch will use the best that it has.
+Device = Literal["cuda", "mps", "cpu", "auto"]
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,6 +18,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     `device` is what torch will compute on; `gpu` its model, where there is
     one. `usd_per_hour` is for the whole machine, in US dollars; `price_as_of`
     is the date of that price (ISO 8601), None for a machine that costs nothing.
+    `address` is where to reach a machine that is there already.
     """
 
     provider: str
@@ -29,12 +31,15 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     spot: bool = False
     usd_per_hour: float = 0.0
     price_as_of: str | None = None
+    address: str | None = None
 
     @property
     def where(self) -> str:
         """The place in a few words: `this machine`, `aws us-east-1a g4dn.xlarge`."""
         if self.provider == "local":
             return "this machine"
+        if self.address is not None:
+            return self.address
         parts = (self.provider, self.zone or self.region, self.instance_type)
         return " ".join(part for part in parts if part)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Literal, Protocol, cast
 
-from cloudrun.hosts.base import Host
+from cloudrun.hosts.base import Host, Person
 from cloudrun.model.machine import Machine
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
@@ -49,8 +49,8 @@ class Provider(Protocol):
         """
         ...
 
-    def connect(self, machine: Machine) -> Host:
-        """Open a connection to the machine."""
+    def connect(self, machine: Machine, person: Person) -> Host:
+        """Open a connection to the machine; `person` may be asked on the way."""
         ...
 
     def find(self) -> Sequence[Machine]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from cloudrun.catalog.gpus import by_device
 from cloudrun.catalog.gpus import find as find_gpus
+from cloudrun.hosts.base import Person
 from cloudrun.hosts.local import LocalHost, is_too_old, torch_line
 from cloudrun.model.machine import Machine
 from cloudrun.model.need import Need
@@ -60,7 +61,7 @@ def create(offer: Offer, run_id: str, deadline: str) -> Machine:
     return Machine(id=f"local-{run_id}", offer=offer, deadline=deadline)
 
 
-def connect(machine: Machine) -> LocalHost:  # noqa: ARG001 - there is one machine only
+def connect(machine: Machine, person: Person) -> LocalHost:  # noqa: ARG001 - it is this one
     """Open this machine as a host."""
     return LocalHost(_nvidia())
 

@@ -36,15 +36,22 @@ def main() -> int:
     options = parser.parse_args()
     if options.child:
         return _run_measurements(options.device, options.profile, options.first)
+    if options.tied:
+        die_with_parent()
+    return int(run(options.device, options.profile))
+
+
+def run(device: str, profile: str) -> bool:
+    """Run the benchmark; returns whether a measurement failed."""
     failed = False
-    arguments = ["--device", options.device, "--profile", options.profile]
-    for line in guard.follow(guard.child_command(__file__, arguments), options.tied):
+    arguments = ["--device", device, "--profile", profile]
+    for line in guard.follow(guard.child_command(__file__, arguments)):
         if line["event"] == "died":
             _report_failure(line["step"], f"The measurement {line['how']}.", RETRY)
         else:
             emit(**line)
         failed = failed or line["event"] == "died" or line.get("status") == "fail"
-    return int(failed)
+    return failed
 
 
 def _run_measurements(wanted: str, profile: str, first: int) -> int:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any, Optional
 
-from cloudrun.workloads.protocol import claim_stdout, die_with_parent
+from cloudrun.workloads.protocol import claim_stdout
 
 # Until the first step begins, torch may have to be read from a slow new disk and the
 # GPUs to be woken.
@@ -30,7 +30,7 @@ _BEFORE_FIRST = {"step": "start", "index": -1, "limit_s": _START_LIMIT_S, "fatal
 Line = dict[str, Any]
 
 
-def follow(child: list[str], tied: bool) -> Iterator[Line]:
+def follow(child: list[str]) -> Iterator[Line]:
     """Run `child` to its end, through as many deaths as it has steps; give its lines.
 
     A death is a line too: `{"event": "died", "how": ..., **begin}` with the
@@ -39,11 +39,8 @@ def follow(child: list[str], tied: bool) -> Iterator[Line]:
 
     Args:
         child: The command that runs the steps; `--from N` is added to it.
-        tied: End when the process that started us is gone.
     """
     claim_stdout()
-    if tied:
-        die_with_parent()
     first = 0
     while True:
         step, how = yield from _run_child([*child, "--from", str(first)])

@@ -28,6 +28,8 @@ def claim_stdout() -> None:
     compiler's warning). One such line between ours would spoil the stream.
     """
     global _lines
+    if _lines is not sys.stdout:
+        return
     sys.stdout.flush()
     _lines = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
     os.dup2(2, 1)

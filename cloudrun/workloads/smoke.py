@@ -68,9 +68,16 @@ def main() -> int:
     options = parser.parse_args()
     if options.child:
         return _run_checks(options.device, options.first)
-    failed = False
-    child = guard.child_command(__file__, ["--device", options.device])
-    for line in guard.follow(child, options.tied):
+    if options.tied:
+        die_with_parent()
+    return int(run(options.device)[0])
+
+
+def run(device: str) -> tuple[bool, bool]:
+    """Run the smoke test; returns whether a check failed, and whether the device can be used."""
+    failed = usable = False
+    child = guard.child_command(__file__, ["--device", device])
+    for line in guard.follow(child):
         if line["event"] == "died":
             _report("fail", line["step"], f"The check {line['how']}.", RETRY)
             if line["fatal"]:
@@ -79,7 +86,8 @@ def main() -> int:
         else:
             emit(**line)
         failed = failed or line["event"] == "died" or line.get("status") == "fail"
-    return int(failed)
+        usable = usable or line["event"] == "environment"
+    return failed, usable
 
 
 def _run_checks(wanted: str, first: int) -> int:

@@ -2,12 +2,12 @@
 # Inside fresh namespaces: a machine with its own file system view, user and sshd.
 # What it writes stays in FOLDER; the host's files are seen and never touched.
 #
-#   machine.sh FOLDER NAME USER
+#   machine.sh FOLDER NAME USER DISK
 set -euo pipefail
-folder=$1 name=$2 user=$3 root=$1/root
+folder=$1 name=$2 user=$3 disk=$4 root=$1/root
 
 mount --make-rprivate /
-mount -t tmpfs tmpfs "$folder/disk"
+mount -t tmpfs -o "size=$disk" tmpfs "$folder/disk"
 mkdir "$folder/disk/upper" "$folder/disk/work"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$folder/disk/upper,workdir=$folder/disk/work" "$root"
 mount --rbind /dev "$root/dev"

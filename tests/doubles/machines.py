@@ -93,12 +93,17 @@ def network() -> Iterator[str]:
 
 @contextlib.contextmanager
 def machine(
-    bridge: str, number: int, folder: Path, config: str = "", authority: Path | None = None
+    bridge: str,
+    number: int,
+    folder: Path,
+    config: str = "",
+    authority: Path | None = None,
+    disk: str = "4g",
 ) -> Iterator[Machine]:
     """Start a machine at 10.99.x.`number`.
 
     `config` is added to its sshd's configuration; `authority` is a key that
-    signs its host key.
+    signs its host key; `disk` is how much it can store.
     """
     subnet = bridge.removeprefix("crbr")
     name, address = f"crv{subnet}-{number}", f"10.99.{subnet}.{number}"
@@ -112,7 +117,7 @@ def machine(
         _ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
         _ip("-n", name, "link", "set", "eth0", "up")
         _ip("-n", name, "link", "set", "lo", "up")
-        started = _start(name, address, folder)
+        started = _start(name, address, folder, disk)
         try:
             yield started
         finally:
@@ -174,9 +179,10 @@ def _certify(public: Path, authority: Path) -> None:
     )
 
 
-def _start(name: str, address: str, folder: Path) -> Machine:
+def _start(name: str, address: str, folder: Path, disk: str) -> Machine:
     command = ["ip", "netns", "exec", name, "unshare", "--mount", "--pid", "--uts", "--ipc"]
-    command += ["--fork", "--kill-child", "--", "bash", str(_SCRIPT), str(folder), name, USER]
+    command += ["--fork", "--kill-child", "--", "bash", str(_SCRIPT), str(folder)]
+    command += [name, USER, disk]
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

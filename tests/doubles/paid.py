@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cloudrun.hosts.base import Ready
+from cloudrun.hosts.base import Person, Ready, Work
 from cloudrun.hosts.local import LocalHost, LocalJob
 from cloudrun.model.machine import Machine
 from cloudrun.model.need import Need
@@ -51,7 +51,7 @@ class PaidProvider:
             raise self.refuses
         return Machine(id=f"m-{run_id}", offer=offer, deadline=deadline)
 
-    def connect(self, machine: Machine) -> _Host:
+    def connect(self, machine: Machine, person: Person) -> _Host:
         return _Host(self.script)
 
     def find(self) -> Sequence[Machine]:
@@ -68,14 +68,6 @@ class _Host(LocalHost):
         super().__init__(None)
         self._script = script
 
-    def prepare(self) -> Ready:
-        ready = super().prepare()
-        return Ready(ready.python, ready.torch)
-
-    def push(self, folder: Path) -> None:
-        super().push(SCRIPTS)
-
-    def start(self, ready: Ready, script: str, arguments: Sequence[str], log: Path) -> LocalJob:
-        job = super().start(ready, self._script, [script, *arguments], log)
-        assert isinstance(job, LocalJob)
-        return job
+    def start(self, ready: Ready, need: Need, work: Work) -> LocalJob:
+        argv = (ready.python, str(SCRIPTS / self._script), *work.argv)
+        return LocalJob(argv, None, {}, tied=True)

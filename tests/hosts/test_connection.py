@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from cloudrun.errors import AccessDenied, HostUnreachable, Refused
-from cloudrun.hosts.connection import NOBODY, Connection, Done, Person, connect
+from cloudrun.hosts.base import NOBODY, Person
+from cloudrun.hosts.connection import Connection, Done, connect
 from cloudrun.hosts.sshconfig import Hop
 from tests.doubles import machines
 from tests.doubles.machines import USER, Machine, hop, trust

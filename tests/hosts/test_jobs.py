@@ -60,7 +60,7 @@ def test_a_command_keeps_its_words_and_its_environment_is_nowhere(
     command = jobs.command_script(words, "", {"TOKEN": "s3cret'\"$X"}, ["echo $TOKEN >&2"])
     job = jobs.start(link, FOLDER, command, 60)
     out, err = read(job)
-    assert out.decode() == "a b||it's|\"$HOME\"|*|-n|é\n|"
+    assert out.decode() == 'a b||it\'s|"$HOME"|*|-n|é\n|'
     assert err.decode() == "s3cret'\"$X\n"
     kept = [path for path in machine.home.rglob("*") if path.is_file()]
     assert not any(b"s3cret" in path.read_bytes() for path in kept if path.name != "err")
@@ -190,6 +190,7 @@ def test_a_restarted_machine_is_told(link: Link, machine: Machine) -> None:
     assert job.end() == JobEnd(-1, "lost")
 
 
+@pytest.mark.parametrize("disk", ["32m"])
 def test_a_full_disk_is_told_and_the_end_is_written_all_the_same(
     link: Link, machine: Machine
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -9,80 +10,104 @@ import pytest
 
 from cloudrun.errors import DeadlineReached, WorkloadFailed
 from cloudrun.hosts import local
+from cloudrun.hosts.base import JobEnd
 from cloudrun.hosts.local import LocalHost, LocalJob
+from cloudrun.model.need import Need
 from cloudrun.workloads.driver import Nvidia, NvidiaGpu
 
 SCRIPTS = Path(__file__).parent.parent / "doubles" / "workloads"
 FAR = 60.0
 
 
-def start(script: str, log: Path) -> LocalJob:
-    return LocalJob([sys.executable, str(SCRIPTS / script)], log)
+def start(*argv: str, tied: bool = True) -> LocalJob:
+    return LocalJob([sys.executable, *argv], None, {}, tied)
 
 
-def test_a_jobs_lines_come_whole_and_its_end_is_told(tmp_path: Path) -> None:
-    job = start("good.py", tmp_path / "log")
-    lines = list(job.lines(time.monotonic() + FAR))
-    assert len(lines) == 3
-    assert all(line.endswith(b"}\n") for line in lines)
-    assert job.wait().status == 0
+def read(job: LocalJob, wait_s: float = FAR) -> dict[int, bytes]:
+    said = {1: b"", 2: b""}
+    for chunk in job.read(time.monotonic() + wait_s):
+        said[chunk.stream] += chunk.data
+    return said
 
 
-def test_a_death_is_told_with_the_last_words(tmp_path: Path) -> None:
-    job = start("dying.py", tmp_path / "log")
-    list(job.lines(time.monotonic() + FAR))
-    end = job.wait()
-    assert end.status == -9
-    assert end.log_tail == "the last word on stderr"
+def test_what_a_job_says_comes_whole_and_its_end_is_told() -> None:
+    job = start(str(SCRIPTS / "good.py"))
+    assert read(job)[1].count(b"}\n") == 3
+    assert job.end() == JobEnd(0)
 
 
-def test_the_deadline_is_kept_and_the_job_can_be_stopped_twice(tmp_path: Path) -> None:
-    job = start("endless.py", tmp_path / "log")
+def test_a_death_is_told_with_the_last_words() -> None:
+    job = start(str(SCRIPTS / "dying.py"))
+    assert read(job)[2] == b"the last word on stderr\n"
+    assert job.end() == JobEnd(128 + signal.SIGKILL)
+
+
+def test_the_deadline_is_kept_and_the_job_can_be_stopped_twice() -> None:
+    job = start(str(SCRIPTS / "endless.py"))
     with pytest.raises(DeadlineReached):
-        list(job.lines(time.monotonic() + 1.0))
+        read(job, 1.0)
     job.stop()
     job.stop()
-    assert job.wait().status == 0
+    assert job.end() == JobEnd(0, "stopped")
 
 
-def test_a_job_that_babbles_keeps_the_deadline_too(tmp_path: Path) -> None:
-    babble = "while True: print('{}', flush=True)"
-    job = LocalJob([sys.executable, "-c", babble], tmp_path / "log")
+def test_a_job_that_babbles_keeps_the_deadline_too() -> None:
+    job = start("-c", "while True: print('{}', flush=True)")
     with pytest.raises(DeadlineReached):
-        for _ in job.lines(time.monotonic() + 0.5):
-            pass
+        read(job, 0.5)
     job.stop()
 
 
+def test_a_job_that_says_more_than_is_read_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_GRACE_S", 0.2)
+    job = start("-c", "import sys; sys.stdout.buffer.write(bytes(2**30))")
+    next(job.read(time.monotonic() + FAR))
+    assert job._chunks.qsize() <= local._MOST_WAITING
+    job.stop()
+    assert job.end() == JobEnd(128 + signal.SIGKILL, "stopped")
+
+
+@pytest.mark.parametrize("tied", [True, False])
 def test_a_job_that_does_not_listen_is_ended_by_force(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, tied: bool
 ) -> None:
     monkeypatch.setattr(local, "_GRACE_S", 0.2)
     deaf = (
-        "import subprocess, time\n"
+        "import signal, subprocess, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "print(subprocess.Popen(['sleep', '600']).pid, flush=True)\n"
         "while True: time.sleep(60)"
     )
-    job = LocalJob([sys.executable, "-c", deaf], tmp_path / "log")
-    child = int(next(job.lines(time.monotonic() + FAR)))
+    job = start("-c", deaf, tied=tied)
+    child = int(next(job.read(time.monotonic() + FAR)).data)
     job.stop()
-    assert job.wait().status == -9
+    assert job.end() == JobEnd(128 + signal.SIGKILL, "stopped")
     subprocess.run(["tail", f"--pid={child}", "-f", "/dev/null"], check=True, timeout=30)
+
+
+def test_a_users_command_runs_in_its_folder_and_reads_nothing(tmp_path: Path) -> None:
+    said = "import os, sys; print(os.getcwd(), os.environ['A'], repr(sys.stdin.read()))"
+    job = LocalJob([sys.executable, "-c", said], tmp_path, {"A": "b"}, tied=False)
+    assert read(job)[1].decode() == f"{tmp_path} b ''\n"
+
+
+def test_a_command_that_is_not_there_is_told() -> None:
+    with pytest.raises(WorkloadFailed, match="'no-such-program' cannot be started"):
+        LocalJob(["no-such-program"], None, {}, tied=False)
 
 
 _STARTER = """
 import sys
-from pathlib import Path
 from cloudrun.hosts.local import LocalJob
-job = LocalJob([sys.executable, sys.argv[1]], Path(sys.argv[2]))
+job = LocalJob([sys.executable, sys.argv[1]], None, {}, tied=True)
 print(job._process.pid, flush=True)
 sys.stdin.read()
 """
 
 
-def test_a_job_ends_when_its_cloudrun_is_killed(tmp_path: Path) -> None:
+def test_a_job_ends_when_its_cloudrun_is_killed() -> None:
     starter = subprocess.Popen(
-        [sys.executable, "-c", _STARTER, str(SCRIPTS / "endless.py"), str(tmp_path / "log")],
+        [sys.executable, "-c", _STARTER, str(SCRIPTS / "endless.py")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -104,7 +129,7 @@ def test_without_a_torch_that_will_do_the_install_line_is_given(
 ) -> None:
     monkeypatch.setattr(local, "torch_version", lambda: installed)
     with pytest.raises(WorkloadFailed, match=says) as caught:
-        LocalHost(None).prepare()
+        LocalHost(None).prepare(Need(), print, 0)
     assert "python -m pip install " in caught.value.try_this
     assert ("--force-reinstall" in caught.value.try_this) == (installed is not None)
 
@@ -112,7 +137,7 @@ def test_without_a_torch_that_will_do_the_install_line_is_given(
 @pytest.mark.parametrize("installed", ["2.0.1", "2.13.0+cpu", "10.1"])
 def test_a_torch_that_will_do_is_taken(monkeypatch: pytest.MonkeyPatch, installed: str) -> None:
     monkeypatch.setattr(local, "torch_version", lambda: installed)
-    assert LocalHost(None).prepare().python == sys.executable
+    assert LocalHost(None).prepare(Need(), print, 0).python == sys.executable
 
 
 def test_where_no_torch_fits_the_reason_is_given_instead_of_a_line() -> None:

@@ -40,7 +40,9 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> PaidProvider:
 
 
 def launch(need: Need = NEED, **more: Any) -> Report:
-    return lifecycle.launch(need, **{"approve": lambda _plan: None, **more})
+    around = {name: more.pop(name) for name in ("approve", "listener") if name in more}
+    around = {"approve": lambda _plan: None, **around}
+    return lifecycle.launch(need, around=lifecycle.Around(**around), **more)
 
 
 def stored() -> list[Report]:
@@ -104,7 +106,7 @@ def test_a_workload_that_is_killed_leaves_a_partial_report(provider: PaidProvide
     report = launch()
     assert report.outcome == "partial"
     assert [check.name for check in report.checks] == ["torch"]
-    assert "-9" in report.notes[0]
+    assert "SIGKILL" in report.notes[0]
     assert "the last word on stderr" in report.notes[0]
     assert provider.terminated
 
@@ -172,13 +174,10 @@ def test_a_second_ctrl_c_stops_at_once(provider: PaidProvider) -> None:
     assert len(endings) == 1
 
 
-def test_a_workload_is_told_device_and_profile_and_to_die_with_us(provider: PaidProvider) -> None:
+def test_the_job_is_told_workload_device_and_profile(provider: PaidProvider) -> None:
     provider.script = "echoing.py"
     report = launch(Need(targets=("paid",), profile="full"))
-    assert report.notes == (
-        "smoke.py --device cpu --tied",
-        "bench.py --device cpu --profile full --tied",
-    )
+    assert report.notes[0] == "work.py --workload all --device cpu --profile full"
 
 
 @pytest.mark.parametrize("phase", [phase for phase in PHASES if phase not in ("plan", "end")])
@@ -297,8 +296,8 @@ def test_a_damaged_run_does_not_stop_the_others(provider: PaidProvider) -> None:
     first, second = sorted((settings.places().state / "runs").iterdir())
     shutil.rmtree(first)
     first.write_text("a file where the folder was")
-    (second / "lines.jsonl").unlink()
-    (second / "lines.jsonl").mkdir()
+    (second / "out").unlink()
+    (second / "out").mkdir()
     launch()
     assert open_runs() == 0
 

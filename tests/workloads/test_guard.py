@@ -13,8 +13,11 @@ import pytest
 _PARENT = """
 import json, sys
 from cloudrun.workloads import guard
-from cloudrun.workloads.protocol import emit
-for line in guard.follow([sys.executable, sys.argv[1]], tied=sys.argv[2] == "tied"):
+from cloudrun.workloads.protocol import claim_stdout, die_with_parent, emit
+claim_stdout()
+if sys.argv[2] == "tied":
+    die_with_parent()
+for line in guard.follow([sys.executable, sys.argv[1]]):
     emit(**line)
 """
 
