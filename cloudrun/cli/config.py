@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from cloudrun import settings
-from cloudrun.cli import output
+from cloudrun.cli import defaults, output
 from cloudrun.errors import BadSettings, WrongUsage
 from cloudrun.model.words import did_you_mean
 
@@ -62,7 +62,7 @@ def show_path() -> None:
 
 
 def _rows() -> list[dict[str, Any]]:
-    found = {setting.key: setting for setting in settings.read()}
+    found = {setting.key: setting for setting in defaults.read()}
     rows = []
     for key in settings.known_keys():
         names = _variables(key)
@@ -110,8 +110,12 @@ def _write(path: Path, key: str, value: str) -> None:
         raise BadSettings(f"The settings file {path} cannot be read.", f"{error}.") from error
     table, _, name = key.rpartition(".")
     target: Any = document.setdefault(table, tomlkit.table()) if table else document
+    if not isinstance(target, dict):
+        # A number or the like stands where the table should; that is the error.
+        settings.check(document.unwrap(), path)
     target[name] = _typed(value) if name in ("max_price", "max_cost") else value
     settings.check(document.unwrap(), path)
+    defaults.check(settings.Setting(key, value, path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f"{path.name}.{os.getpid()}.new")

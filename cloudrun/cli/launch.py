@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from cloudrun.cli import output
+from cloudrun.cli import defaults, output
 from cloudrun.cli.progress import Progress
 from cloudrun.errors import WrongUsage
 from cloudrun.model.need import (
@@ -17,8 +17,6 @@ from cloudrun.model.need import (
     WORKLOADS,
     GpuRequest,
     Need,
-    parse_gpu,
-    parse_targets,
 )
 from cloudrun.model.offer import Plan
 from cloudrun.model.words import clean, format_duration, format_usd, parse_duration
@@ -37,25 +35,11 @@ class _Parsed(click.ParamType[Any]):
         return self._read(value) if isinstance(value, str) else value
 
 
-def _read_targets(text: str) -> tuple[str, ...]:
-    from cloudrun.providers.base import names
-
-    return parse_targets(text, ("auto", *names()))
-
-
-def _read_gpu(text: str) -> GpuRequest:
-    from cloudrun.catalog.gpus import find
-
-    request = parse_gpu(text)
-    find(request.name)
-    return request
-
-
 @click.command("launch", cls=output.SettingsCommand)
-@click.option("--on", type=_Parsed("target", _read_targets), metavar="TARGET[,...]",
+@click.option("--on", type=_Parsed("target", defaults.targets), metavar="TARGET[,...]",
               help="Where: auto (this machine's accelerator, else its CPU; never a paid one), "
               "local. [default: auto]")  # fmt: skip
-@click.option("--gpu", type=_Parsed("gpu", _read_gpu), metavar="NAME[:COUNT]",
+@click.option("--gpu", type=_Parsed("gpu", defaults.gpu), metavar="NAME[:COUNT]",
               help="GPU model as people say it: T4, l4, A100-80GB:8. [default: any]")  # fmt: skip
 @click.option("--workload", type=output.OneOf(WORKLOADS), metavar="|".join(WORKLOADS),
               help="What to run. [default: all]")  # fmt: skip

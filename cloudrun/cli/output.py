@@ -81,10 +81,10 @@ class SettingsCommand(GlobalOptions):
 
     def defaults(self) -> dict[str, Any]:
         """The table of the command's name, and the store, from the settings files."""
-        from cloudrun import settings
+        from cloudrun.cli import defaults
 
         values: dict[str, Any] = {}
-        for setting in settings.read():
+        for setting in defaults.read():
             table, _, key = setting.key.rpartition(".")
             if table in ("", self.name):
                 values[key] = setting.value

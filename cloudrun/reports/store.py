@@ -206,7 +206,7 @@ def open_store(url: str) -> Store:
             "A store is a folder: a path, or file:// and a path.",
             f"Did you mean 'file:///{rest.strip('/')}'?"
             if like_file
-            else "Write a folder, such as --store ./reports",
+            else "Write a folder, such as ./reports",
         )
     if scheme:
         host, _, below = rest.partition("/")
@@ -218,7 +218,7 @@ def open_store(url: str) -> Store:
             )
         rest = unquote(f"/{below}") if below else ""
     if not rest.strip() or "\0" in url:
-        raise WrongUsage("The store has no name.", "", "Write a folder: --store ./reports")
+        raise WrongUsage("The store has no name.", "", "Write a folder, such as ./reports")
     path = Path(os.path.expanduser(rest))
     if path.is_file():
         raise WrongUsage(

@@ -114,7 +114,7 @@ def test_checking_leaves_nothing_behind(store: Store) -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("s3://bucket/x", "--store ./reports"),
+        ("s3://bucket/x", "such as ./reports"),
         ("fil:///data/x", "Did you mean 'file:///data/x'"),
         ("file:/data", "Did you mean 'file:///data'"),
         ("s3:/x", "no store"),
