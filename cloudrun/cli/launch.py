@@ -11,6 +11,7 @@ import click
 from cloudrun.cli import defaults, output
 from cloudrun.cli.progress import Progress
 from cloudrun.errors import WrongUsage
+from cloudrun.model.columns import clip
 from cloudrun.model.need import (
     LAUNCH_TTL_S,
     PROFILES,
@@ -104,7 +105,7 @@ def command(
     else:
         from cloudrun.reports.text import render
 
-        click.echo(render(report, output.paint, where.show_command(report.id)))
+        click.echo(render(report, output.paint, where.show_command(report.id), output.width()))
     return 0 if report.outcome == "passed" else 1
 
 
@@ -139,7 +140,7 @@ def _show_plan(plan: Plan, json: bool) -> None:
 
 def _plan_lines(plan: Plan) -> list[str]:
     best = plan.offers[0]
-    device = clean(best.gpu or best.device.upper())[:40]
+    device = clip(clean(best.gpu or best.device.upper()), 40)
     price = "free" if best.usd_per_hour == 0 else f"{format_usd(best.usd_per_hour)} an hour"
     return [
         f"Where     {best.where}: {device}, {price}",
