@@ -26,11 +26,15 @@ _MOST_COLUMNS, _LEAST_COLUMNS, _LEAST_ROOM = 80, 40, 16
 
 @dataclass
 class Options:
-    """The global options. `verbosity` is the number of -v less the number of -q."""
+    """The global options. `verbosity` is the number of -v less the number of -q.
+
+    `run_started`: a run was begun, so that a sudden end may leave something of it.
+    """
 
     verbosity: int = 0
     log_file: str | None = None
     json: bool = False
+    run_started: bool = False
 
     @property
     def quiet(self) -> bool:

@@ -63,6 +63,8 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         """Render one event."""
+        if isinstance(event, RunStarted):
+            self._options.run_started = True
         if self._options.quiet:
             return
         match event:
