@@ -14,6 +14,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,7 +52,8 @@ MIGRATIONS = (
     CREATE INDEX steps_of_run ON steps (run, number);
     """,
 )
-_BUSY_S = 30.0
+_BUSY_S = 10.0
+_OPEN = "WHERE ended IS NULL ORDER BY created"
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,13 @@ class RunRow:
     ended: str | None = None
     outcome: str | None = None
     report: str | None = None
+
+
+@dataclass(frozen=True)
+class StrangeRow:
+    """A run whose row this version cannot read: a newer cloudrun wrote it, or it is damaged."""
+
+    id: str
 
 
 @dataclass(frozen=True)
@@ -144,9 +153,13 @@ class Journal:
 
     def open_runs(self) -> list[RunRow]:
         """The runs that have not ended, oldest first: live ones, and those whose process died."""
-        return self._runs("WHERE ended IS NULL ORDER BY created")
+        return [row for row in self._runs(_OPEN) if isinstance(row, RunRow)]
 
-    def run(self, run_id: str) -> RunRow | None:
+    def strange_runs(self) -> list[StrangeRow]:
+        """Those of the runs that have not ended which this version cannot read."""
+        return [row for row in self._runs(_OPEN) if isinstance(row, StrangeRow)]
+
+    def run(self, run_id: str) -> RunRow | StrangeRow | None:
         """The run with this id."""
         rows = self._runs("WHERE id = ?", run_id)
         return rows[0] if rows else None
@@ -163,7 +176,7 @@ class Journal:
     def is_open(self, run_id: str) -> bool:
         """Whether the run has not ended, as of now."""
         row = self.run(run_id)
-        return row is not None and row.ended is None
+        return isinstance(row, RunRow) and row.ended is None
 
     def steps(self, run: str) -> list[StepRow]:
         """The steps of a run, oldest first."""
@@ -177,7 +190,7 @@ class Journal:
         """The folder that holds a run's lock, its workload's lines and its log."""
         return self.folder / "runs" / run_id
 
-    def _runs(self, where: str, *values: str) -> list[RunRow]:
+    def _runs(self, where: str, *values: str) -> list[RunRow | StrangeRow]:
         columns = "id, created, command, need, argv, store, plan, ended, outcome, report"
         with self._errors():
             found = self._db.execute(f"SELECT {columns} FROM runs {where}", values)  # noqa: S608
@@ -225,7 +238,7 @@ class Journal:
             ) from error
         except OSError as error:
             raise self._unusable(error) from error
-        except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
+        except sqlite3.DatabaseError as error:
             raise BadData(
                 f"The journal {self.path} is damaged.",
                 f"{_reason(error)}.",
@@ -242,17 +255,21 @@ class Journal:
 
 def _run_row(
     run_id: str, created: str, command: str, need: str, argv: str, store: str, plan: str, *end: str
-) -> RunRow:
-    return RunRow(
-        run_id,
-        created,
-        command,
-        msgspec.json.decode(need, type=Need),
-        msgspec.json.decode(argv, type=tuple[str, ...]),
-        store,
-        msgspec.json.decode(plan, type=Plan) if plan else None,
-        *end,
-    )
+) -> RunRow | StrangeRow:
+    try:
+        datetime.fromisoformat(created)
+        return RunRow(
+            run_id,
+            created,
+            command,
+            msgspec.json.decode(need, type=Need),
+            msgspec.json.decode(argv, type=tuple[str, ...]),
+            store,
+            msgspec.json.decode(plan, type=Plan) if plan else None,
+            *end,
+        )
+    except (TypeError, ValueError, msgspec.MsgspecError):
+        return StrangeRow(run_id)
 
 
 class RunLock:

@@ -174,7 +174,10 @@ def _disturbance(other: str) -> str:
 def _at_the_same_time(run: _Run) -> list[str]:
     """The other runs that were alive while this one was, by their ids."""
     try:
-        return run.journal.runs_since(run.row.created, run.row.id)
+        # A run that cannot be read is not known to be alive, and stays open for good.
+        strange = {row.id for row in run.journal.strange_runs()}
+        others = run.journal.runs_since(run.row.created, run.row.id)
+        return [other for other in others if other not in strange]
     except CloudrunError as error:
         run.trouble = run.trouble or error
         return []
