@@ -21,6 +21,9 @@ from cloudrun.hosts.base import Job, JobEnd, Ready
 from cloudrun.workloads.driver import Nvidia, torch_version
 
 _TAIL_BYTES = 4000
+# What waits to be read of a job. More, and the job waits for its reader: what it says
+# must not fill the memory, in many lines or in one without an end.
+_MOST_LINES, _MOST_LINE_BYTES = 16, 8 * 2**20
 _OLDEST_TORCH = (2, 0)
 # How long a job may take to end by itself after being asked to.
 _GRACE_S = 5.0
@@ -78,7 +81,7 @@ class LocalJob:
                 # In its own group, so that Ctrl-C reaches us alone and we end it in order.
                 start_new_session=True,
             )
-        self._lines: queue.Queue[bytes | None] = queue.Queue()
+        self._lines: queue.Queue[bytes | None] = queue.Queue(_MOST_LINES)
         assert self._process.stdout is not None  # noqa: S101 - for the type checker
         threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
 
@@ -131,7 +134,7 @@ class LocalJob:
         self._process.kill()
 
     def _read(self, pipe: IO[bytes]) -> None:
-        for line in pipe:
+        while line := pipe.readline(_MOST_LINE_BYTES):
             self._lines.put(line)
         self._lines.put(None)
 

@@ -54,6 +54,28 @@ def test_a_job_that_babbles_keeps_the_deadline_too(tmp_path: Path) -> None:
     job.stop()
 
 
+def test_a_job_that_nobody_reads_waits_and_can_be_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_GRACE_S", 1.0)
+    much = f"for _ in range(20_000): print('x' * 1000)\nopen({str(tmp_path / 'done')!r}, 'w')"
+    job = LocalJob([sys.executable, "-c", much], tmp_path / "log")
+    assert job.wait().status == -9
+    assert not (tmp_path / "done").exists()
+
+
+def test_a_line_without_an_end_comes_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_MOST_LINE_BYTES", 1000)
+    endless = "while True: print('x', end='')"
+    job = LocalJob([sys.executable, "-c", endless], tmp_path / "log")
+    lines = job.lines(time.monotonic() + FAR)
+    assert [len(next(lines)) for _ in range(3)] == [1000] * 3
+    monkeypatch.setattr(local, "_GRACE_S", 0.1)
+    job.stop()
+
+
 def test_a_job_that_does_not_listen_is_ended_by_force(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
