@@ -98,7 +98,7 @@ class LocalJob:
                 raise DeadlineReached(
                     "The run's deadline came before its end.",
                     "It was stopped, and what it had measured is kept.",
-                    "Give it more time with --ttl, or less work with --profile quick.",
+                    "Give it more time with --ttl.",
                 ) from None
             if line is None:
                 return

@@ -21,6 +21,7 @@ from cloudrun.errors import (
     BadSettings,
     Bug,
     CloudrunError,
+    DeadlineReached,
     Interrupted,
     Unavailable,
     WorkloadFailed,
@@ -330,6 +331,9 @@ def _explained(run: _Run, problem: BaseException, report: Report | None) -> Base
         return Interrupted(
             "The run was interrupted.", f"All that it had started was ended; {kept}.", where
         )
+    shorter = "bench" in run.row.need.workloads and run.row.need.profile != "quick"
+    if isinstance(problem, DeadlineReached) and shorter:
+        problem.try_this += " Or give it less work with --profile quick."
     if isinstance(problem, CloudrunError) and where:
         problem.try_this = f"{problem.try_this} {where}".strip()
     return problem

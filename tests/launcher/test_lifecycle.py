@@ -128,6 +128,21 @@ def test_the_deadline_ends_the_run_and_keeps_what_was_measured(provider: PaidPro
     assert open_runs() == 0
 
 
+@pytest.mark.parametrize(
+    ("workload", "profile", "advised"),
+    [("smoke", "full", False), ("all", "quick", False), ("all", "full", True)],
+)
+def test_less_work_is_advised_where_there_is_less(
+    provider: PaidProvider, workload: Any, profile: Any, advised: bool
+) -> None:
+    provider.script = "endless.py"
+    need = Need(targets=("paid",), workload=workload, profile=profile, ttl_s=1)
+    with pytest.raises(DeadlineReached) as caught:
+        launch(need)
+    assert ("--profile quick" in caught.value.try_this) == advised
+    assert "--ttl" in caught.value.try_this
+
+
 def test_ctrl_c_ends_everything_and_keeps_what_was_measured(provider: PaidProvider) -> None:
     provider.script = "endless.py"
 
