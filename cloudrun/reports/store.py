@@ -144,9 +144,17 @@ class Store:
         """Read one report.
 
         Raises:
-            BadData: it is damaged, is no report, or cannot be read.
+            BadData: it is damaged, is no report, is another than its name says, or
+                cannot be read.
         """
-        return read_file(self.location / entry.path, entry.path)
+        report = read_file(self.location / entry.path, entry.path)
+        if entry.id not in ("", report.id):
+            raise BadData(
+                f"The report {entry.path} is another than its name says.",
+                f"Within, it calls itself '{report.id}'.",
+                "Take a fresh copy from where it was made.",
+            )
+        return report
 
     def find(self, wanted: str) -> Entry:
         """Find the entry of a report by its id, any unique beginning of it, or `last`.
