@@ -57,20 +57,19 @@ class GlobalOptions(click.Command):
             ),
         ]
 
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,
-    ) -> click.Context:
-        """Read the settings that are this command's defaults, and NO_COLOR."""
-        if not {"-h", "--help"} & set(args):
-            extra.setdefault("default_map", self.defaults())
-        context = super().make_context(info_name, args, parent, **extra)
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read NO_COLOR, the variable of `--json`, and the settings, before the options.
+
+        Settings and options may be wrong, and that is to be told as JSON too.
+        """
         if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-            context.color = False
-        return context
+            ctx.color = False
+        for option in self.params:
+            if option.name == "json" and (value := option.resolve_envvar_value(ctx)):
+                _take_json(ctx, option, click.BOOL.convert(value, option, ctx))
+        if not (ctx.resilient_parsing or {"-h", "--help"} & set(args)):
+            ctx.default_map = self.defaults()
+        return super().parse_args(ctx, args)
 
     def defaults(self) -> dict[str, Any] | None:
         """The defaults of this command's options that settings files give; None: ask none."""
