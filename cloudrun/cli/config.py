@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from importlib import resources
 from pathlib import Path
@@ -116,12 +117,14 @@ def _write(path: Path, key: str, value: str) -> None:
     target[name] = _typed(value) if name in ("max_price", "max_cost") else value
     settings.check(document.unwrap(), path)
     defaults.check(settings.Setting(key, value, path))
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
         fresh.write_text(tomlkit.dumps(document), encoding="utf-8")
         fresh.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
         raise BadSettings(
             f"The settings file {path} cannot be written.",
             f"{error.strerror}.",
