@@ -173,7 +173,9 @@ def _take(findings: Findings, said: dict[str, Any]) -> None:
         case "measurement":
             _take_measurement(findings, msgspec.convert(fields, Measurement))
         case "note":
-            findings.notes.append(msgspec.convert(fields.get("text"), str)[:4000])
+            text = msgspec.convert(fields.get("text"), str)[:4000]
+            # Both workloads may have the same to say of the machine.
+            findings.notes += [text] if text not in findings.notes else []
         case "finished":
             findings.finished += 1
 

@@ -16,8 +16,9 @@ import traceback
 from typing import Any
 
 from cloudrun.workloads import guard
+from cloudrun.workloads.driver import AMD_IS_NOT_MEASURED, has_amd_gpu
 from cloudrun.workloads.findings import RETRY, Failure
-from cloudrun.workloads.protocol import claim_stdout, die_with_parent, emit
+from cloudrun.workloads.protocol import claim_stdout, die_with_parent, emit, note
 from cloudrun.workloads.symptoms import explain
 
 # Seconds of timing for one measurement; with preparation a run takes about
@@ -36,6 +37,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.child:
         return _run_measurements(options.device, options.profile, options.first)
+    if options.device == "cpu" and has_amd_gpu():
+        note(AMD_IS_NOT_MEASURED)
     failed = False
     arguments = ["--device", options.device, "--profile", options.profile]
     for line in guard.follow(guard.child_command(__file__, arguments), options.tied):
