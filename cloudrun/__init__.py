@@ -13,10 +13,11 @@ than Click itself.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+# As typing has it, which takes milliseconds to import.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cloudrun.launcher.lifecycle import launch
     from cloudrun.model.need import Need
     from cloudrun.reports.schema import Report
@@ -34,4 +35,6 @@ _HOME_OF = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'cloudrun' has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(_HOME_OF[name]), name)

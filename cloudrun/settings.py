@@ -14,37 +14,18 @@ from __future__ import annotations
 import math
 import os
 import tomllib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from cloudrun.errors import BadSettings, WrongUsage
-from cloudrun.model.need import PROFILES, WORKLOADS, Profile, Workload, parse_gpu
+from cloudrun.model.need import PROFILES, WORKLOADS, parse_gpu
 from cloudrun.model.words import did_you_mean, parse_duration
 
 PROJECT_FILE = "cloudrun.toml"
 USER_FILE = "config.toml"
-
-
-class LaunchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Defaults of `cloudrun launch`; each is an option of that name."""
-
-    on: str | None = None
-    gpu: str | None = None
-    workload: Workload | None = None
-    profile: Profile | None = None
-    ttl: str | None = None
-    max_price: float | None = None
-    max_cost: float | None = None
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that can be set in a settings file."""
-
-    store: str | None = None
-    launch: LaunchSettings = LaunchSettings()
+_MOST_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -139,8 +120,7 @@ def read_file(path: Path) -> list[Setting]:
 
 def known_keys() -> list[str]:
     """All keys that can be set, dotted."""
-    launch = [f"launch.{field}" for field in LaunchSettings.__struct_fields__]
-    return [field for field in Settings.__struct_fields__ if field != "launch"] + launch
+    return list(_RULES)
 
 
 def check(table: dict[str, Any], path: Path) -> None:
@@ -149,38 +129,90 @@ def check(table: dict[str, Any], path: Path) -> None:
     Raises:
         BadSettings: with the nearest right key or value.
     """
-    flat = dict(_flat(table))
-    for key in flat:
-        if key not in known_keys():
-            raise BadSettings(
-                f"There is no setting '{key}' (in {path}).",
-                "",
-                did_you_mean(key, known_keys()),
-            )
-    try:
-        settings = msgspec.convert(table, Settings)
-        if settings.launch.ttl is not None:
-            parse_duration(settings.launch.ttl)
-        if settings.launch.gpu is not None:
-            parse_gpu(settings.launch.gpu)
-        for price in (settings.launch.max_price, settings.launch.max_cost):
-            if price is not None and not 0 <= price < math.inf:
-                raise WrongUsage(f"{price} is no amount of money.", "", "Write it like 0.75.")
-        if settings.store is not None and not settings.store.strip():
-            raise WrongUsage("The store has no name.", "", 'Write a folder: store = "~/reports"')
-    except WrongUsage as error:
-        raise BadSettings(f"{error.what} (in {path})", error.why, error.try_this) from error
-    except msgspec.ValidationError as error:
+    if not isinstance(table.get("launch", {}), dict):
         raise BadSettings(
-            f"A value in {path} is wrong.", f"{error}.", _hint(str(error), flat)
+            f"The setting 'launch' in {path} is not a table.",
+            "A table is written with one pair of brackets, and its settings stand below it.",
+            'Write [launch] on a line of its own, and below it, for example: profile = "standard"',
+        )
+    for key, value in _flat(table):
+        if key not in _RULES:
+            raise BadSettings(
+                f"There is no setting '{key}' (in {path}).", "", did_you_mean(key, known_keys())
+            )
+        check_value(Setting(key, value, path), _RULES[key])
+
+
+def check_value(setting: Setting, rule: Callable[[Any], object]) -> None:
+    """Check one value by a rule, a function that raises WrongUsage.
+
+    Raises:
+        BadSettings: the rule's own words, and in which file the value stands.
+    """
+    try:
+        rule(setting.value)
+    except WrongUsage as error:
+        import json  # after a mistake only
+
+        shown = json.dumps(setting.value, ensure_ascii=False, default=str)
+        shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}..."
+        raise BadSettings(
+            f"The setting {setting.key} = {shown} in {setting.source} cannot be used.",
+            f"{error.what} {error.why}".strip(),
+            error.try_this,
         ) from error
 
 
-def _hint(message: str, flat: dict[str, Any]) -> str:
-    for key, known in (("launch.profile", PROFILES), ("launch.workload", WORKLOADS)):
-        if f"$.{key}" in message and isinstance(flat.get(key), str):
-            return did_you_mean(flat[key], known)
-    return ""
+def _text(example: str) -> Callable[[Any], None]:
+    def rule(value: Any) -> None:
+        if not isinstance(value, str) or not value.strip():
+            raise WrongUsage("It must be a text in quotes.", "", f"Write it like {example}")
+
+    return rule
+
+
+def _one_of(known: Sequence[str]) -> Callable[[Any], None]:
+    def rule(value: Any) -> None:
+        if value not in known:
+            raise WrongUsage("There is no such choice.", "", did_you_mean(str(value), known))
+
+    return rule
+
+
+def _gpu(value: Any) -> None:
+    _text('gpu = "T4"')(value)
+    parse_gpu(value)
+
+
+def _duration(value: Any) -> None:
+    # A bare number is read too, so that the error can guess what was meant.
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        _text('ttl = "45m"')(value)
+    parse_duration(str(value))
+
+
+def _money(value: Any) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value < math.inf:
+        raise WrongUsage(
+            "It must be an amount of money in US dollars: a number, without quotes.",
+            "",
+            "Write it like 0.75",
+        )
+
+
+# What a value must be, as far as that can be told here; what a target, a GPU or a
+# store can be is known further up (cloudrun.cli.defaults).
+_RULES: dict[str, Callable[[Any], object]] = {
+    "store": _text('store = "~/reports"'),
+    "launch.on": _text('on = "local"'),
+    "launch.gpu": _gpu,
+    "launch.workload": _one_of(WORKLOADS),
+    "launch.profile": _one_of(PROFILES),
+    "launch.ttl": _duration,
+    "launch.max_price": _money,
+    "launch.max_cost": _money,
+}
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

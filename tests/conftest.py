@@ -23,6 +23,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home for cloudrun, in a folder that holds no project."""
     for name in [name for name in os.environ if name.startswith("CLOUDRUN_")]:
         monkeypatch.delenv(name)
+    monkeypatch.delenv("COLUMNS", raising=False)
     folder = tmp_path / "home"
     work = tmp_path / "work"
     work.mkdir()

@@ -45,8 +45,16 @@ def test_no_files_no_settings() -> None:
         ('[launch]\nprofile = "quik"', "Did you mean 'quick'"),
         ('[launch]\nworkload = "smok"', "Did you mean 'smoke'"),
         ('[launch]\nttl = "10"', "is not a duration"),
-        ('[launch]\nmax_price = "cheap"', "max_price"),
-        ('launch = "quick"', "launch"),
+        ("[launch]\nttl = 45", "Did you mean '45m'"),
+        ("[launch]\nttl = true", 'Write it like ttl = "45m"'),
+        ('[launch]\nprofile = ["full"]', "Did you mean 'full'"),
+        ('[launch]\nmax_price = "0.75"', 'launch.max_price = "0.75" in'),
+        ("[launch]\nmax_price = true", "a number, without quotes"),
+        ("[launch]\nmax_cost = nan", "a number, without quotes"),
+        ("[launch]\ngpu = 4", 'Write it like gpu = "T4"'),
+        ("store = 3", 'Write it like store = "~/reports"'),
+        ('launch = "quick"', "Write [launch] on a line of its own"),
+        ("[[launch]]", "Write [launch] on a line of its own"),
         ("store = ", "not valid TOML"),
     ],
 )
@@ -58,6 +66,8 @@ def test_a_wrong_file_is_refused_by_name_with_the_remedy(
         settings.read()
     assert expected in str(caught.value)
     assert str(path) in str(caught.value)
+    assert "`" not in str(caught.value)
+    assert "$" not in str(caught.value)
 
 
 def test_a_file_that_is_no_text_is_refused(home: Path) -> None:

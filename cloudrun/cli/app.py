@@ -165,7 +165,7 @@ def _report(error: BaseException, options: output.Options, json: bool) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return error.exit_code
-    ours = _as_ours(error)
+    ours = _as_ours(error, options)
     # A screen or a disk that takes no more words is no reason for another status.
     with contextlib.suppress(OSError, ValueError):
         output.print_error(ours)
@@ -187,11 +187,13 @@ def error_as_json(error: CloudrunError) -> dict[str, Any]:
     }
 
 
-def _as_ours(error: BaseException) -> CloudrunError:
+def _as_ours(error: BaseException, options: output.Options) -> CloudrunError:
     """Any exception as an error of ours."""
     if isinstance(error, CloudrunError):
         return error
     if isinstance(error, click.Abort | KeyboardInterrupt):
+        if not options.run_started:
+            return Interrupted("Stopped.")
         return Interrupted(
             "Stopped at once.",
             "What had been started ends by itself.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from importlib import resources
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import click
 
 from cloudrun import settings
-from cloudrun.cli import output
+from cloudrun.cli import defaults, output
 from cloudrun.errors import BadSettings, WrongUsage
 from cloudrun.model.words import did_you_mean
 
@@ -62,7 +63,7 @@ def show_path() -> None:
 
 
 def _rows() -> list[dict[str, Any]]:
-    found = {setting.key: setting for setting in settings.read()}
+    found = {setting.key: setting for setting in defaults.read()}
     rows = []
     for key in settings.known_keys():
         names = _variables(key)
@@ -110,14 +111,20 @@ def _write(path: Path, key: str, value: str) -> None:
         raise BadSettings(f"The settings file {path} cannot be read.", f"{error}.") from error
     table, _, name = key.rpartition(".")
     target: Any = document.setdefault(table, tomlkit.table()) if table else document
+    if not isinstance(target, dict):
+        # A number or the like stands where the table should; that is the error.
+        settings.check(document.unwrap(), path)
     target[name] = _typed(value) if name in ("max_price", "max_cost") else value
     settings.check(document.unwrap(), path)
+    defaults.check(settings.Setting(key, value, path))
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
         fresh.write_text(tomlkit.dumps(document), encoding="utf-8")
         fresh.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
         raise BadSettings(
             f"The settings file {path} cannot be written.",
             f"{error.strerror}.",

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from cloudrun import settings
-from cloudrun.cli import output
+from cloudrun.cli import defaults, output
 from cloudrun.errors import CloudrunError
 from cloudrun.hosts.local import torch_line
 from cloudrun.providers import base as providers
@@ -106,7 +106,7 @@ def _has_torch() -> bool:
 
 def _settings() -> Finding:
     try:
-        found = settings.read()
+        found = defaults.read()
     except CloudrunError as error:
         return Finding("settings", "fail", f"{error.what} {error.why}".strip(), error.try_this)
     return Finding("settings", "pass", f"{len(found)} set. See: cloudrun config")
@@ -126,7 +126,7 @@ def _store() -> Finding:
 
 def _read_settings() -> list[settings.Setting]:
     try:
-        return settings.read()
+        return defaults.read()
     except CloudrunError:
         # It is a finding of its own already.
         return []

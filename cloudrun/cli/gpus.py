@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -237,14 +236,4 @@ def _usd(value: float | None) -> str:
 
 
 def _say(text: str, label: str = "") -> None:
-    start, indent = (f"  {label:<9}", _INDENT) if label else ("", "")
-    click.echo(
-        textwrap.fill(
-            text,
-            output.WIDTH,
-            initial_indent=start,
-            subsequent_indent=indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    )
+    click.echo(output.hanging(f"  {label:<9}" if label else "", text))

@@ -8,17 +8,16 @@ from typing import Any, TypeVar
 
 import click
 
-from cloudrun.cli import output
+from cloudrun.cli import defaults, output
 from cloudrun.cli.progress import Progress
 from cloudrun.errors import WrongUsage
+from cloudrun.model.columns import clip
 from cloudrun.model.need import (
     LAUNCH_TTL_S,
     PROFILES,
     WORKLOADS,
     GpuRequest,
     Need,
-    parse_gpu,
-    parse_targets,
 )
 from cloudrun.model.offer import Plan
 from cloudrun.model.words import clean, format_duration, format_usd, parse_duration
@@ -37,25 +36,11 @@ class _Parsed(click.ParamType[Any]):
         return self._read(value) if isinstance(value, str) else value
 
 
-def _read_targets(text: str) -> tuple[str, ...]:
-    from cloudrun.providers.base import names
-
-    return parse_targets(text, ("auto", *names()))
-
-
-def _read_gpu(text: str) -> GpuRequest:
-    from cloudrun.catalog.gpus import find
-
-    request = parse_gpu(text)
-    find(request.name)
-    return request
-
-
 @click.command("launch", cls=output.SettingsCommand)
-@click.option("--on", type=_Parsed("target", _read_targets), metavar="TARGET[,...]",
+@click.option("--on", type=_Parsed("target", defaults.targets), metavar="TARGET[,...]",
               help="Where: auto (this machine's accelerator, else its CPU; never a paid one), "
               "local. [default: auto]")  # fmt: skip
-@click.option("--gpu", type=_Parsed("gpu", _read_gpu), metavar="NAME[:COUNT]",
+@click.option("--gpu", type=_Parsed("gpu", defaults.gpu), metavar="NAME[:COUNT]",
               help="GPU model as people say it: T4, l4, A100-80GB:8. [default: any]")  # fmt: skip
 @click.option("--workload", type=output.OneOf(WORKLOADS), metavar="|".join(WORKLOADS),
               help="What to run. [default: all]")  # fmt: skip
@@ -119,7 +104,7 @@ def command(
     else:
         from cloudrun.reports.text import render
 
-        click.echo(render(report, output.paint, where.show_command(report.id)))
+        click.echo(render(report, output.paint, where.show_command(report.id), output.width()))
     return 0 if report.outcome == "passed" else 1
 
 
@@ -154,7 +139,7 @@ def _show_plan(plan: Plan, json: bool) -> None:
 
 def _plan_lines(plan: Plan) -> list[str]:
     best = plan.offers[0]
-    device = clean(best.gpu or best.device.upper())[:40]
+    device = clip(clean(best.gpu or best.device.upper()), 40)
     price = "free" if best.usd_per_hour == 0 else f"{format_usd(best.usd_per_hour)} an hour"
     return [
         f"Where     {best.where}: {device}, {price}",

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import sys
-import textwrap
-import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,18 +17,24 @@ from typing import Any
 import click
 
 from cloudrun.errors import BadSettings, CloudrunError, WrongUsage
+from cloudrun.model.columns import clip, pad, width_of, wrap
 from cloudrun.model.words import clean, did_you_mean
 
-WIDTH = 80
+# Lines of more are hard to read; in less, labels leave no room for what they label.
+_MOST_COLUMNS, _LEAST_COLUMNS, _LEAST_ROOM = 80, 40, 16
 
 
 @dataclass
 class Options:
-    """The global options. `verbosity` is the number of -v less the number of -q."""
+    """The global options. `verbosity` is the number of -v less the number of -q.
+
+    `run_started`: a run was begun, so that a sudden end may leave something of it.
+    """
 
     verbosity: int = 0
     log_file: str | None = None
     json: bool = False
+    run_started: bool = False
 
     @property
     def quiet(self) -> bool:
@@ -52,20 +57,19 @@ class GlobalOptions(click.Command):
             ),
         ]
 
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,
-    ) -> click.Context:
-        """Read the settings that are this command's defaults, and NO_COLOR."""
-        if not {"-h", "--help"} & set(args):
-            extra.setdefault("default_map", self.defaults())
-        context = super().make_context(info_name, args, parent, **extra)
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read NO_COLOR, the variable of `--json`, and the settings, before the options.
+
+        Settings and options may be wrong, and that is to be told as JSON too.
+        """
         if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-            context.color = False
-        return context
+            ctx.color = False
+        for option in self.params:
+            if option.name == "json" and (value := option.resolve_envvar_value(ctx)):
+                _take_json(ctx, option, click.BOOL.convert(value, option, ctx))
+        if not (ctx.resilient_parsing or {"-h", "--help"} & set(args)):
+            ctx.default_map = self.defaults()
+        return super().parse_args(ctx, args)
 
     def defaults(self) -> dict[str, Any] | None:
         """The defaults of this command's options that settings files give; None: ask none."""
@@ -81,10 +85,10 @@ class SettingsCommand(GlobalOptions):
 
     def defaults(self) -> dict[str, Any]:
         """The table of the command's name, and the store, from the settings files."""
-        from cloudrun import settings
+        from cloudrun.cli import defaults
 
         values: dict[str, Any] = {}
-        for setting in settings.read():
+        for setting in defaults.read():
             table, _, key = setting.key.rpartition(".")
             if table in ("", self.name):
                 values[key] = setting.value
@@ -188,27 +192,41 @@ def _escaped(char: str) -> str:
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
+def width() -> int:
+    """How wide a text may be: 80 columns, or what the terminal or COLUMNS has less."""
+    return max(_LEAST_COLUMNS, min(_MOST_COLUMNS, shutil.get_terminal_size().columns))
+
+
 def print_table(
-    headers: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: Collection[int] = (),
+    elastic: Collection[int] = (),
 ) -> None:
-    """Print a table on stdout; `right` are the columns that are flush right."""
+    """Print a table on stdout.
+
+    `right` are the columns that are flush right. The cells of the `elastic`
+    ones are clipped where the table is wider than the terminal.
+    """
     cells = [list(headers), *([clean(cell) for cell in row] for row in rows)]
     widths = [max(width_of(row[column]) for row in cells) for column in range(len(headers))]
+    _tighten(widths, {column: width_of(headers[column]) for column in elastic})
     for number, row in enumerate(cells):
         line = "  ".join(
-            _pad(cell, widths[column], column in right) for column, cell in enumerate(row)
+            pad(clip(cell, widths[column]), widths[column], column in right)
+            for column, cell in enumerate(row)
         ).rstrip()
         click.echo(click.style(line, bold=True) if number == 0 else line)
 
 
-def _pad(cell: str, width: int, right: bool) -> str:
-    space = " " * (width - width_of(cell))
-    return space + cell if right else cell + space
-
-
-def width_of(text: str) -> int:
-    """The columns that a text takes on a terminal; Chinese characters take two."""
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+def _tighten(widths: list[int], least: dict[int, int]) -> None:
+    """Take from the widest of the elastic columns, as far as they go, until the table fits."""
+    room = shutil.get_terminal_size().columns - 2 * (len(widths) - 1)
+    while sum(widths) > room:
+        slack = [column for column in least if widths[column] > least[column]]
+        if not slack:
+            return
+        widths[max(slack, key=lambda column: widths[column])] -= 1
 
 
 def paint(text: str, role: str) -> str:
@@ -222,25 +240,21 @@ def paint(text: str, role: str) -> str:
 
 
 def say(text: str, **style: Any) -> None:
-    """Say something to the person, on stderr, in 80 columns."""
+    """Say something to the person, on stderr."""
     text = hanging("", text)
     click.echo(click.style(text, **style) if style else text, err=True)
 
 
 def hanging(label: str, text: str) -> str:
-    """Write a text beside a label, in 80 columns, its further lines below its first."""
+    """Write a text beside a label, its further lines below its first."""
     indent = " " * width_of(label)
-    lines = textwrap.wrap(
-        clean(text), WIDTH - len(indent), break_long_words=False, break_on_hyphens=False
-    )
+    lines = wrap(clean(text), max(_LEAST_ROOM, width() - len(indent)), whole_words=True)
     return label + f"\n{indent}".join(lines)
 
 
 def print_error(error: CloudrunError) -> None:
     """Say what went wrong, why, and what to try: one paragraph on stderr."""
-    text = clean(f"cloudrun: {error}")
-    lines = textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
-    click.echo("\n".join(lines) or "cloudrun: unknown error", err=True)
+    click.echo(hanging("", f"cloudrun: {error}"), err=True)
 
 
 def traceback(error: BaseException, options: Options) -> None:

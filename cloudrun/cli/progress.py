@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cloudrun.cli import output
+from cloudrun.model.columns import clip
 from cloudrun.model.events import Event, Noted, PhaseStarted, RunStarted, WorkloadSaid
 from cloudrun.model.offer import Plan
 from cloudrun.model.words import clean, format_duration, format_usd
@@ -62,6 +63,8 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         """Render one event."""
+        if isinstance(event, RunStarted):
+            self._options.run_started = True
         if self._options.quiet:
             return
         match event:
@@ -70,7 +73,7 @@ class Progress:
                 best = plan.offers[0]
                 self._say(
                     "",
-                    f"Run {run_id} on {best.where} ({(best.gpu or best.device.upper())[:40]}): "
+                    f"Run {run_id} on {best.where} ({clip(best.gpu or best.device.upper(), 40)}): "
                     f"{' and '.join(plan.need.workloads)}, about {format_duration(plan.seconds)}, "
                     f"{format_usd(plan.usd) if plan.usd else 'free'}.",
                 )

@@ -78,4 +78,5 @@ def _show(rows: list[dict[str, Any]]) -> None:
             for row in rows
         ],
         right=(4, 5),
+        elastic=(3,),
     )

@@ -12,7 +12,7 @@ from cloudrun import settings
 from cloudrun.cli import output
 from cloudrun.errors import BadData
 from cloudrun.model.run import rfc3339
-from cloudrun.model.words import format_usd
+from cloudrun.model.words import clean, format_usd
 from cloudrun.reports import schema
 from cloudrun.reports.store import Entry, Store, open_store, read_file
 
@@ -57,7 +57,7 @@ def show(report: str, store: str | None, json: bool) -> None:
         return
     from cloudrun.reports.text import render
 
-    click.echo(render(found, output.paint))
+    click.echo(render(found, output.paint, width=output.width()))
 
 
 @command.command("schema", cls=output.Command)
@@ -105,18 +105,23 @@ def _show(rows: list[dict[str, Any]]) -> None:
         ("REPORT", "CREATED (UTC)", "OUTCOME", "DEVICE", "TFLOP/S", "COST"),
         [_cells(row) for row in rows],
         right=(4, 5),
+        # Any beginning of an id is as good as the whole.
+        elastic=(0, 3),
     )
+    for row in rows:
+        if "error" in row:
+            click.echo(f"damaged: {clean(row['path'])}")
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     if "error" in row:
-        return (row["report"] or "?", "", "damaged", row["path"], "", "")
+        return (row["report"] or "?", "", "damaged", "", "", "")
     best = row["best_tflops"]
     return (
         row["report"],
         row["created"][:16].replace("T", " "),
         row["outcome"],
-        (row["device"] or "")[:26],
+        row["device"] or "",
         f"{best:.3g}" if best is not None else "",
         format_usd(row["usd"]),
     )

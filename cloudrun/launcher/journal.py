@@ -15,6 +15,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -57,7 +58,8 @@ MIGRATIONS = (
     ALTER TABLE runs ADD COLUMN job_deadline TEXT;
     """,
 )
-_BUSY_S = 30.0
+_BUSY_S = 10.0
+_OPEN = "WHERE ended IS NULL ORDER BY created"
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,13 @@ class RunRow:
     report: str | None = None
     machine: Machine | None = None
     job_deadline: str | None = None
+
+
+@dataclass(frozen=True)
+class StrangeRow:
+    """A run whose row this version cannot read: a newer cloudrun wrote it, or it is damaged."""
+
+    id: str
 
 
 @dataclass(frozen=True)
@@ -166,25 +175,30 @@ class Journal:
 
     def open_runs(self) -> list[RunRow]:
         """The runs that have not ended, oldest first: live ones, and those whose process died."""
-        return self._runs("WHERE ended IS NULL ORDER BY created")
+        return [row for row in self._runs(_OPEN) if isinstance(row, RunRow)]
 
-    def run(self, run_id: str) -> RunRow | None:
+    def strange_runs(self) -> list[StrangeRow]:
+        """Those of the runs that have not ended which this version cannot read."""
+        return [row for row in self._runs(_OPEN) if isinstance(row, StrangeRow)]
+
+    def run(self, run_id: str) -> RunRow | StrangeRow | None:
         """The run with this id."""
         rows = self._runs("WHERE id = ?", run_id)
         return rows[0] if rows else None
 
     def runs_since(self, moment: str, but: str) -> list[RunRow]:
         """The other runs that were alive at `moment` (RFC 3339, UTC) or began later."""
-        return self._runs("WHERE id != ? AND (ended IS NULL OR ended > ?)", but, moment)
+        since = self._runs("WHERE id != ? AND (ended IS NULL OR ended > ?)", but, moment)
+        return [row for row in since if isinstance(row, RunRow)]
 
     def recent(self) -> list[RunRow]:
         """All runs, the newest first."""
-        return self._runs("ORDER BY created DESC")
+        return [row for row in self._runs("ORDER BY created DESC") if isinstance(row, RunRow)]
 
     def is_open(self, run_id: str) -> bool:
         """Whether the run has not ended, as of now."""
         row = self.run(run_id)
-        return row is not None and row.ended is None
+        return isinstance(row, RunRow) and row.ended is None
 
     def steps(self, run: str) -> list[StepRow]:
         """The steps of a run, oldest first."""
@@ -198,7 +212,7 @@ class Journal:
         """The folder that holds a run's lock, its workload's lines and its log."""
         return self.folder / "runs" / run_id
 
-    def _runs(self, where: str, *values: str) -> list[RunRow]:
+    def _runs(self, where: str, *values: str) -> list[RunRow | StrangeRow]:
         columns = (
             "id, created, command, need, argv, store, plan, ended, outcome, report,"
             " machine, job_deadline"
@@ -249,7 +263,7 @@ class Journal:
             ) from error
         except OSError as error:
             raise self._unusable(error) from error
-        except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
+        except sqlite3.DatabaseError as error:
             raise BadData(
                 f"The journal {self.path} is damaged.",
                 f"{_reason(error)}.",
@@ -264,15 +278,19 @@ class Journal:
         )
 
 
-def _run_row(*columns: Any) -> RunRow:
+def _run_row(*columns: Any) -> RunRow | StrangeRow:
     row = RunRow(*columns)
-    return dataclasses.replace(
-        row,
-        need=msgspec.json.decode(str(row.need), type=Need),
-        argv=msgspec.json.decode(str(row.argv), type=tuple[str, ...]),
-        plan=msgspec.json.decode(str(row.plan), type=Plan) if row.plan else None,
-        machine=msgspec.json.decode(str(row.machine), type=Machine) if row.machine else None,
-    )
+    try:
+        datetime.fromisoformat(row.created)
+        return dataclasses.replace(
+            row,
+            need=msgspec.json.decode(str(row.need), type=Need),
+            argv=msgspec.json.decode(str(row.argv), type=tuple[str, ...]),
+            plan=msgspec.json.decode(str(row.plan), type=Plan) if row.plan else None,
+            machine=msgspec.json.decode(str(row.machine), type=Machine) if row.machine else None,
+        )
+    except (TypeError, ValueError, msgspec.MsgspecError):
+        return StrangeRow(row.id)
 
 
 class RunLock:

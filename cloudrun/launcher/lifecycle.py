@@ -7,6 +7,7 @@ leaves behind, the next cloudrun finds in the journal (see `recovery`).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shlex
 import threading
 import time
@@ -168,7 +169,7 @@ def detach(
             with _phase(new, "run"):
                 _start(new)
         _have(new.host).close()
-        return _have(new.journal.run(new.row.id))
+        return dataclasses.replace(new.row, machine=new.machine)
 
 
 def attach(row: RunRow, journal: Journal, around: Around = Around()) -> Ran:
@@ -502,6 +503,8 @@ def _stop(run: _Run) -> None:
 def _take_lines(run: _Run, data: bytes) -> None:
     """Read the workload's lines; what is left of the last one waits for its end."""
     *lines, run.half_line = (run.half_line + data).split(b"\n")
+    if len(run.half_line) > build.MOST_LINE_BYTES:
+        lines, run.half_line = [*lines, run.half_line], b""
     for line in lines:
         said = build.add(run.findings, line + b"\n")
         if said is not None:
@@ -651,7 +654,8 @@ def _explained(run: _Run, problem: BaseException, report: Report | None) -> Base
             "The run was interrupted.", f"All that it had started was ended; {kept}.", where
         )
     if isinstance(problem, DeadlineReached):
-        less = ", or less work with --profile quick" if "bench" in run.row.need.workloads else ""
+        shorter = "bench" in run.row.need.workloads and run.row.need.profile != "quick"
+        less = ", or less work with --profile quick" if shorter else ""
         return DeadlineReached(
             problem.what,
             "It was stopped, and what there was by then is kept.",

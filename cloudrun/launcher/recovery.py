@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 
 from cloudrun.errors import CloudrunError
-from cloudrun.launcher.journal import Journal, RunLock, RunRow, StepRow
+from cloudrun.launcher.journal import Journal, RunLock, RunRow, StepRow, StrangeRow
 from cloudrun.model.events import Listener, Noted
+from cloudrun.model.run import PHASES
 from cloudrun.providers import base as providers
 from cloudrun.reports import build
 from cloudrun.reports.schema import Report, Timing
@@ -36,6 +37,8 @@ def recover(journal: Journal, listener: Listener) -> Recovered:
     What such a run had measured becomes a partial report in its own store. A
     local job ends by itself when its cloudrun does, so nothing is running.
     """
+    for strange in journal.strange_runs():
+        listener(Noted(_left_alone(strange)))
     alive, alone = [], []
     for row in journal.open_runs():
         lock = RunLock(journal.run_folder(row.id))
@@ -54,6 +57,13 @@ def recover(journal: Journal, listener: Listener) -> Recovered:
         finally:
             lock.release()
     return Recovered(tuple(alive), tuple(alone))
+
+
+def _left_alone(row: StrangeRow) -> str:
+    return (
+        f"Run {row.id} is left alone: this version of cloudrun cannot read what the journal "
+        "says of it. If a newer cloudrun wrote it, update this one: pip install -U cloudrun"
+    )
 
 
 def _end_dead_run(journal: Journal, row: RunRow, listener: Listener) -> None:
@@ -83,6 +93,13 @@ def _report_of(journal: Journal, row: RunRow) -> Report | None:
     findings, _ = read_kept(journal.run_folder(row.id))
     if row.plan is None or not build.says_anything(findings):
         return None
+    steps = journal.steps(row.id)
+    known = [step for step in steps if step.phase in PHASES]
+    if len(known) < len(steps):
+        findings.notes.append(
+            "The timeline is not whole: a newer cloudrun wrote it, with phases that this one "
+            "does not know."
+        )
     findings.notes.append(
         "cloudrun could not store this report at the run's end; it was put together later."
     )
@@ -90,7 +107,7 @@ def _report_of(journal: Journal, row: RunRow) -> Report | None:
         row,
         offer=row.plan.offers[0],
         findings=findings,
-        timeline=_timeline(journal.steps(row.id), journal.run_folder(row.id) / OUT),
+        timeline=_timeline(known, journal.run_folder(row.id) / OUT),
         predicted_usd=row.plan.usd,
         outcome=build.outcome(row.need, findings),
     )

@@ -100,7 +100,7 @@ def parse_targets(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
                 did_you_mean(target, (*known, f"{SSH}[USER@]HOST[:PORT]")),
             )
     if not targets:
-        raise WrongUsage("No target is given.", "", "Write one, for example: --on local")
+        raise WrongUsage("No target is given.", "", "Write one, such as local.")
     return targets
 
 

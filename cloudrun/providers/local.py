@@ -19,7 +19,7 @@ from cloudrun.model.machine import Machine
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
 from cloudrun.providers.base import Finding
-from cloudrun.workloads.driver import Nvidia, torch_version
+from cloudrun.workloads.driver import AMD_IS_NOT_MEASURED, Nvidia, has_amd_gpu, torch_version
 from cloudrun.workloads.driver import nvidia as look_for_nvidia
 
 name = "local"
@@ -77,6 +77,8 @@ def terminate(machine: Machine) -> None:
 
 def _check_driver() -> Finding:
     seen = _nvidia()
+    if seen is None and has_amd_gpu():
+        return Finding("gpu", "skip", AMD_IS_NOT_MEASURED)
     if seen is None:
         return Finding("gpu", "skip", "There is no NVIDIA GPU here; torch will use the CPU.")
     if seen.problem:

@@ -144,9 +144,17 @@ class Store:
         """Read one report.
 
         Raises:
-            BadData: it is damaged, is no report, or cannot be read.
+            BadData: it is damaged, is no report, is another than its name says, or
+                cannot be read.
         """
-        return read_file(self.location / entry.path, entry.path)
+        report = read_file(self.location / entry.path, entry.path)
+        if entry.id not in ("", report.id):
+            raise BadData(
+                f"The report {entry.path} is another than its name says.",
+                f"Within, it calls itself '{report.id}'.",
+                "Take a fresh copy from where it was made.",
+            )
+        return report
 
     def find(self, wanted: str) -> Entry:
         """Find the entry of a report by its id, any unique beginning of it, or `last`.
@@ -206,7 +214,7 @@ def open_store(url: str) -> Store:
             "A store is a folder: a path, or file:// and a path.",
             f"Did you mean 'file:///{rest.strip('/')}'?"
             if like_file
-            else "Write a folder, such as --store ./reports",
+            else "Write a folder, such as ./reports",
         )
     if scheme:
         host, _, below = rest.partition("/")
@@ -218,7 +226,7 @@ def open_store(url: str) -> Store:
             )
         rest = unquote(f"/{below}") if below else ""
     if not rest.strip() or "\0" in url:
-        raise WrongUsage("The store has no name.", "", "Write a folder: --store ./reports")
+        raise WrongUsage("The store has no name.", "", "Write a folder, such as ./reports")
     path = Path(os.path.expanduser(rest))
     if path.is_file():
         raise WrongUsage(

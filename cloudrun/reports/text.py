@@ -1,4 +1,4 @@
-"""A report as a person reads it on a terminal: 80 columns, with or without colour.
+"""A report as a person reads it on a terminal, with or without colour.
 
 What is wanted first stands first: passed or not, the device, the numbers that
 matter and how good they are for this device, what it cost, what to do next.
@@ -6,18 +6,19 @@ matter and how good they are for this device, what it cost, what to do next.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from cloudrun.catalog import gpus as catalog
 from cloudrun.catalog.instances import cheapest
+from cloudrun.model.columns import clip, pad, wrap
 from cloudrun.model.run import rfc3339
 from cloudrun.model.words import clean, format_bytes, format_duration, format_usd
 from cloudrun.reports.schema import Check, Measurement, Report
 
-WIDTH = 80
-_LABEL = 10
+# A report is laid out for 80 columns; below the least ones nothing fits any more.
+WIDTH, _LEAST_WIDTH = 80, 40
+_LABEL, _TITLE, _VALUE, _LEAST_VERDICT = 10, 22, 42, 20
 Paint = Callable[[str, str], str]
 
 # The yardstick for a machine without a GPU: the one that free notebooks have.
@@ -31,20 +32,28 @@ def plain(text: str, _role: str) -> str:
     return text
 
 
-def render(report: Report, paint: Paint = plain, again: str = "") -> str:
+def render(report: Report, paint: Paint = plain, again: str = "", width: int = WIDTH) -> str:
     """Write the report as text.
 
     Args:
         report: The report; its texts may come from anywhere and are made harmless.
         paint: Colours a text for a role: `good`, `bad`, `strong`.
         again: The command that shows the report once more, where that is worth saying.
+        width: The columns that a line may take.
     """
-    sections = (_head(report, paint), _findings(report, paint), _speed(report, paint))
-    blocks = [list(section) for section in (*sections, _ending(report, again), _next(report))]
+    width = max(_LEAST_WIDTH, width)
+    sections = (
+        _head(report, paint, width),
+        _findings(report, paint, width),
+        _speed(report, paint, width),
+        _ending(report, again, width),
+        _next(report, width),
+    )
+    blocks = [list(section) for section in sections]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def _head(report: Report, paint: Paint) -> Iterator[str]:
+def _head(report: Report, paint: Paint, width: int) -> Iterator[str]:
     words = {
         "passed": ("PASSED", "good"),
         "failed": ("FAILED", "bad"),
@@ -52,10 +61,12 @@ def _head(report: Report, paint: Paint) -> Iterator[str]:
     }
     word, role = words[report.outcome]
     created = rfc3339(datetime.fromisoformat(report.created))
-    yield f"{paint(word, role)}  report {clean(report.id)}, {created[:16]}Z"
+    first, *rest = wrap(f"{word}  report {clean(report.id)}, {created[:16]}Z", width)
+    yield first.replace(word, paint(word, role), 1)
+    yield from rest
     environment = report.environment
     if environment is None:
-        yield from _row("Device", "no device that torch can use")
+        yield from _row("Device", "no device that torch can use", width)
         return
     name = environment.gpus[0].name if environment.gpus else environment.cpu
     memory = environment.gpus[0].memory_bytes if environment.gpus else environment.memory_bytes
@@ -64,50 +75,50 @@ def _head(report: Report, paint: Paint) -> Iterator[str]:
         parts.append(f"{environment.threads} threads" if environment.threads else "")
         parts.append("no GPU")
     parts.append(format_bytes(memory) if memory else "")
-    yield from _row("Device", ", ".join(part for part in parts if part))
+    yield from _row("Device", ", ".join(part for part in parts if part), width)
     stack = [f"torch {environment.torch}", f"Python {environment.python}", environment.os]
     if environment.driver:
         stack.insert(1, f"driver {environment.driver}")
-    yield from _row("Software", ", ".join(stack))
+    yield from _row("Software", ", ".join(stack), width)
     if report.machine.provider != "local":
         where = (report.machine.provider, report.machine.zone, report.machine.instance_type)
-        yield from _row("Machine", " ".join(part for part in where if part))
+        yield from _row("Machine", " ".join(part for part in where if part), width)
 
 
-def _findings(report: Report, paint: Paint) -> Iterator[str]:
+def _findings(report: Report, paint: Paint, width: int) -> Iterator[str]:
     counts = {
         word: sum(check.status == status for check in report.checks)
         for status, word in (("pass", "passed"), ("fail", "failed"), ("skip", "skipped"))
     }
     if report.checks:
         told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-        yield from _row("Checks", told)
+        yield from _row("Checks", told, width)
     for check in report.checks:
         if check.status == "fail":
-            yield from _failed(check, paint)
+            yield from _failed(check, paint, width)
     for note in report.notes:
-        yield from _row("Note", note)
+        yield from _row("Note", note, width)
 
 
-def _failed(check: Check, paint: Paint) -> Iterator[str]:
+def _failed(check: Check, paint: Paint, width: int) -> Iterator[str]:
     name = clean(check.name.replace("_", " "))
-    first, *rest = textwrap.wrap(f"{name}: {clean(check.detail)}", WIDTH - _LABEL) or [name]
+    first, *rest = wrap(f"{name}: {clean(check.detail)}", width - _LABEL)
     yield paint("  FAILED", "bad") + " " * (_LABEL - len("  FAILED")) + first
     yield from (" " * _LABEL + line for line in rest)
     if check.remedy:
-        yield from _row("  Try", check.remedy)
+        yield from _row("  Try", check.remedy, width)
 
 
-def _speed(report: Report, paint: Paint) -> Iterator[str]:
+def _speed(report: Report, paint: Paint, width: int) -> Iterator[str]:
     own = [row for row in report.measurements if row.params.get("device") == _device(report)]
     if not own:
         return
     yield paint("Speed", "strong")
     for row in _headline(own):
-        yield from _measurement(row, report)
+        yield from _measurement(row, report, width)
     unknown = report.environment is not None and all(row.peak is None for row in own)
     if unknown and any(row.name in ("matmul", "memory_copy") for row in own):
-        yield from _row("", _yardstick_line(own))
+        yield from _row("", _yardstick_line(own), width)
 
 
 def _headline(rows: list[Measurement]) -> Iterator[Measurement]:
@@ -119,17 +130,23 @@ def _headline(rows: list[Measurement]) -> Iterator[Measurement]:
         yield from [row for row in rows if row.name == name][:1]
 
 
-def _measurement(row: Measurement, report: Report) -> Iterator[str]:
+def _measurement(row: Measurement, report: Report, width: int) -> Iterator[str]:
     title = {
         "matmul": f"matrix product {row.params.get('dtype')}",
         "memory_copy": "memory copy",
         "training": "transformer training",
     }[row.name]
-    value = f"{clean(title):<22}{_number(row.value):>10} {clean(row.unit)}"
-    verdicts = list(_verdicts(row, report))
-    first, *rest = textwrap.wrap("; ".join(verdicts), WIDTH - 46) or [""]
-    yield f"  {value:<42}  {first}".rstrip()
-    yield from (" " * 46 + line for line in rest)
+    number = f"{_number(row.value):>10} {clean(row.unit)}"
+    value = clip(pad(clip(clean(title), _TITLE), _TITLE) + number, min(_VALUE, width - 2))
+    verdicts = "; ".join(_verdicts(row, report))
+    beside = width - _VALUE - 4
+    if beside < _LEAST_VERDICT:
+        yield f"  {value}"
+        yield from ("    " + line for line in wrap(verdicts, width - 4))
+        return
+    first, *rest = wrap(verdicts, beside) or [""]
+    yield f"  {pad(value, _VALUE)}  {first}".rstrip()
+    yield from (" " * (_VALUE + 4) + line for line in rest)
 
 
 def _verdicts(row: Measurement, report: Report) -> Iterator[str]:
@@ -186,17 +203,17 @@ def _yardstick_line(rows: list[Measurement]) -> str:
     )
 
 
-def _ending(report: Report, again: str) -> Iterator[str]:
+def _ending(report: Report, again: str, width: int) -> Iterator[str]:
     seconds = sum(timing.seconds for timing in report.timeline)
     price = report.machine.price_usd_per_hour
     basis = f"at {format_usd(price)} an hour" if price else "this machine is free"
     yield from _row(
-        "Cost", f"{format_usd(report.cost.usd)} ({basis}), {format_duration(seconds)} in all"
+        "Cost", f"{format_usd(report.cost.usd)} ({basis}), {format_duration(seconds)} in all", width
     )
-    yield from _row("Report", again)
+    yield from _row("Report", again, width)
 
 
-def _next(report: Report) -> Iterator[str]:
+def _next(report: Report, width: int) -> Iterator[str]:
     """The next rung of the ladder: a free GPU, then one for cents."""
     if report.outcome != "passed" or _device(report) != "cpu":
         return
@@ -204,6 +221,7 @@ def _next(report: Report) -> Iterator[str]:
         "Next",
         "A free GPU, in your browser: open https://colab.research.google.com, make a notebook, "
         "and choose Runtime, Change runtime type, T4 GPU.",
+        width,
     )
     machine = cheapest(_YARDSTICK)
     if machine is not None and machine.usd_per_hour is not None:
@@ -212,6 +230,7 @@ def _next(report: Report) -> Iterator[str]:
             f"A {_YARDSTICK} of your own costs about {format_usd(machine.usd_per_hour)} an hour "
             f"({machine.cloud} {machine.instance_type}, price of {machine.price_as_of}). "
             "More: cloudrun gpus",
+            width,
         )
 
 
@@ -219,11 +238,8 @@ def _device(report: Report) -> str:
     return report.environment.device if report.environment else ""
 
 
-def _row(label: str, text: str) -> Iterator[str]:
-    lines = textwrap.wrap(
-        clean(text), WIDTH - _LABEL, break_on_hyphens=False, break_long_words=True
-    )
-    for number, line in enumerate(lines):
+def _row(label: str, text: str, width: int) -> Iterator[str]:
+    for number, line in enumerate(wrap(clean(text), width - _LABEL)):
         yield f"{label if number == 0 else '':<{_LABEL}}{line}"
 
 

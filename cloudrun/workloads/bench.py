@@ -16,8 +16,9 @@ import traceback
 from typing import Any
 
 from cloudrun.workloads import guard
+from cloudrun.workloads.driver import AMD_IS_NOT_MEASURED, has_amd_gpu
 from cloudrun.workloads.findings import RETRY, Failure
-from cloudrun.workloads.protocol import claim_stdout, die_with_parent, emit
+from cloudrun.workloads.protocol import claim_stdout, die_with_parent, emit, note
 from cloudrun.workloads.symptoms import explain
 
 # Seconds of timing for one measurement; with preparation a run takes about
@@ -43,6 +44,8 @@ def main() -> int:
 
 def run(device: str, profile: str) -> bool:
     """Run the benchmark; returns whether a measurement failed."""
+    if device == "cpu" and has_amd_gpu():
+        note(AMD_IS_NOT_MEASURED)
     failed = False
     arguments = ["--device", device, "--profile", profile]
     for line in guard.follow(guard.child_command(__file__, arguments)):

@@ -14,12 +14,20 @@ from typing import Optional
 _FIELDS = ("name", "driver_version", "compute_cap", "memory.total")
 _PROC_VERSION = "/proc/driver/nvidia/version"
 _PCI = "/sys/bus/pci/devices"
+# The door to AMD's compute driver.
+_KFD = "/dev/kfd"
 _WSL = "/usr/lib/wsl/lib/nvidia-smi"
 _UNKNOWN_FIELD = "is not a valid field to query"
 _NO_GPU = ("couldn't communicate with the NVIDIA driver", "No devices were found")
 # nvidia-smi's exit status when a board's own records are damaged; the GPU works all the same.
 _DAMAGED_RECORDS = 14
 _MOST_CHARACTERS = 2000
+
+
+AMD_IS_NOT_MEASURED = (
+    "There is an AMD GPU on this machine, but this version of cloudrun does not measure AMD GPUs: "
+    "all is computed on the CPU."
+)
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,11 @@ def _on_pci_bus() -> Optional[bool]:
         and _first_line(f"{_PCI}/{device}/class").startswith("0x03")
         for device in devices
     )
+
+
+def has_amd_gpu() -> bool:
+    """Whether there is a GPU of AMD's that programs can compute on; only Linux shows it."""
+    return os.path.exists(_KFD)
 
 
 def _first_line(path: str) -> str:

@@ -25,6 +25,9 @@ from cloudrun.workloads.protocol import claim_stdout
 # GPUs to be woken.
 _START_LIMIT_S = 240.0
 _DEATH_S = 10.0
+# What waits to be read of the child. More, and the child waits: what it says must not fill
+# the memory, in many lines or in one without an end.
+_MOST_LINES, _MOST_LINE_BYTES = 64, 8 * 2**20
 _BEFORE_FIRST = {"step": "start", "index": -1, "limit_s": _START_LIMIT_S, "fatal": True}
 
 Line = dict[str, Any]
@@ -60,16 +63,19 @@ def _run_child(command: list[str]) -> Generator[Line, None, tuple[Line, Optional
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
-    lines: queue.Queue[Optional[bytes]] = queue.Queue()
+    lines: queue.Queue[tuple[float, bytes]] = queue.Queue(_MOST_LINES)
     threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
     step: Line = _BEFORE_FIRST
     ends = time.monotonic() + step["limit_s"]
     finished = False
     try:
         while True:
-            raw = lines.get(timeout=max(0.0, ends - time.monotonic()))
-            if raw is None:
+            came, raw = lines.get(timeout=max(0.0, ends - time.monotonic()))
+            if not raw:
                 break
+            if came > ends:
+                # Also for a child that says so much that there is always a next line.
+                raise queue.Empty
             line = _parse(raw)
             if line is None:
                 continue
@@ -84,10 +90,11 @@ def _run_child(command: list[str]) -> Generator[Line, None, tuple[Line, Optional
     return step, None if finished else _how_it_died(process.returncode)
 
 
-def _read(pipe: Any, lines: queue.Queue[Optional[bytes]]) -> None:
-    for raw in pipe:
-        lines.put(raw)
-    lines.put(None)
+def _read(pipe: Any, lines: queue.Queue[tuple[float, bytes]]) -> None:
+    """Pass the child's lines on, with the moment at which each came; the last one is empty."""
+    while raw := pipe.readline(_MOST_LINE_BYTES):
+        lines.put((time.monotonic(), raw))
+    lines.put((time.monotonic(), b""))
 
 
 def _parse(raw: bytes) -> Optional[Line]:

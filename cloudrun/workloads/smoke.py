@@ -17,8 +17,9 @@ import traceback
 from typing import Any, NamedTuple, Optional
 
 from cloudrun.workloads import guard
+from cloudrun.workloads.driver import AMD_IS_NOT_MEASURED, has_amd_gpu
 from cloudrun.workloads.findings import RETRY, Failure, Skip
-from cloudrun.workloads.protocol import claim_stdout, die_with_parent, emit
+from cloudrun.workloads.protocol import claim_stdout, die_with_parent, emit, note
 from cloudrun.workloads.symptoms import DOCTOR, explain
 
 ALL = ("cuda", "mps", "cpu")
@@ -75,6 +76,8 @@ def main() -> int:
 
 def run(device: str) -> tuple[bool, bool]:
     """Run the smoke test; returns whether a check failed, and whether the device can be used."""
+    if device == "cpu" and has_amd_gpu():
+        note(AMD_IS_NOT_MEASURED)
     failed = usable = False
     child = guard.child_command(__file__, ["--device", device])
     for line in guard.follow(child):

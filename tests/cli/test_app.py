@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -196,7 +198,44 @@ def test_a_signal_is_status_130(number: signal.Signals) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
     assert done.returncode == 130
-    assert "cloudrun ps" in done.stderr
+    assert done.stderr.split() == ["cloudrun:", "Stopped."]
+
+
+def test_a_ctrl_c_during_the_imports_ends_quietly() -> None:
+    code = (
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'cloudrun.cli.app': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from cloudrun.__main__ import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_the_command_is_the_module() -> None:
+    (script,) = entry_points(group="console_scripts", name="cloudrun")
+    assert script.value == "cloudrun.__main__:main"
+
+
+def test_what_was_started_is_spoken_of_only_when_something_was(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cloudrun.launcher import lifecycle
+    from cloudrun.model.events import RunStarted
+    from cloudrun.model.need import Need
+
+    def interrupted(need: Need, **more: Any) -> None:
+        more["around"].listener(RunStarted("arun", lifecycle.plan(need)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lifecycle, "launch", interrupted)
+    assert app.run(["launch"]) == 130
+    assert "What had been started ends by itself. See what is left: cloudrun ps" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_poor_terminals_get_question_marks_and_no_crash(cloudrun: Cloudrun, home: Path) -> None:

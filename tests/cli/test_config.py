@@ -72,6 +72,45 @@ def test_a_wrong_value_changes_nothing(cloudrun: Cloudrun, home: Path) -> None:
     assert (home / "config.toml").read_text() == before
 
 
+WRONG = [
+    ("launch.gpu", "T44", "Did you mean T4?"),
+    ("launch.on", "lokal", "Did you mean 'local'?"),
+    ("store", "s3://x", "such as ./reports"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "says"), WRONG)
+def test_what_only_the_upper_layers_know_is_checked_when_it_is_set(
+    cloudrun: Cloudrun, home: Path, key: str, value: str, says: str
+) -> None:
+    done = cloudrun("config", "set", key, value)
+    assert done.returncode == 78
+    assert says in " ".join(done.stderr.split())
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(("key", "value", "says"), WRONG)
+def test_a_value_that_this_version_cannot_use_is_refused_with_its_file(
+    cloudrun: Cloudrun, key: str, value: str, says: str
+) -> None:
+    table, _, name = key.rpartition(".")
+    file = Path("cloudrun.toml").absolute()
+    file.write_text(f'{f"[{table}]" if table else ""}\n{name} = "{value}"\n')
+    for command in (("launch", "--dry-run"), ("config",), ("report", "list")):
+        done = cloudrun(*command)
+        assert done.returncode == 78
+        assert str(file) in "".join(done.stderr.split("\n"))
+        assert says in " ".join(done.stderr.split())
+
+
+def test_setting_a_key_below_what_is_no_table_is_no_bug(cloudrun: Cloudrun, home: Path) -> None:
+    home.mkdir()
+    (home / "config.toml").write_text("launch = 3\n")
+    done = cloudrun("config", "set", "launch.ttl", "1h")
+    assert done.returncode == 78
+    assert "[launch] on a line of its own" in " ".join(done.stderr.split())
+
+
 def test_a_broken_file_can_still_be_found(cloudrun: Cloudrun, home: Path) -> None:
     home.mkdir()
     (home / "config.toml").write_text("store = ")

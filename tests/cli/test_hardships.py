@@ -144,6 +144,16 @@ def test_a_settings_file_of_notepads_is_read(cloudrun: Cloudrun, home: Path) -> 
     assert plan["need"]["profile"] == "full"
 
 
+def test_a_full_disk_leaves_the_settings_as_they_were(cloudrun: Cloudrun, home: Path) -> None:
+    cloudrun("config", "set", "launch.ttl", "1h")
+    before = (home / "config.toml").read_bytes()
+    # No file may grow: to a program that is as a disk without room.
+    done = shell("ulimit -f 0; cloudrun config set launch.ttl 2h")
+    assert done.returncode == 78
+    assert "cannot be written" in done.stderr
+    assert [(path.name, path.read_bytes()) for path in home.iterdir()] == [("config.toml", before)]
+
+
 def test_a_linked_settings_file_stays_a_link(cloudrun: Cloudrun, home: Path) -> None:
     home.mkdir()
     Path("dotfiles.toml").write_text("")

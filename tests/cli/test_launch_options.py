@@ -67,8 +67,13 @@ def test_json_by_variable_holds_for_errors_too(
     cloudrun: Cloudrun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLOUDRUN_LAUNCH_JSON", "1")
-    done = cloudrun("launch", "--ttl", "10")
-    assert json.loads(done.stdout)["error"]["exit_status"] == 2
+    for wrong in (("--ttl", "10"), ("--bogus",), ("an argument too many",)):
+        done = cloudrun("launch", *wrong)
+        assert json.loads(done.stdout)["error"]["exit_status"] == done.returncode == 2
+    Path("cloudrun.toml").write_text('stroe = "x"')
+    assert json.loads(cloudrun("launch").stdout)["error"]["exit_status"] == 78
+    monkeypatch.setenv("CLOUDRUN_LAUNCH_JSON", "0")
+    assert cloudrun("launch", "--bogus").stdout == ""
 
 
 def test_a_plan_tells_offers_time_and_money(cloudrun: Cloudrun) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cloudrun.model.columns import width_of
 from cloudrun.reports import schema
 from cloudrun.reports.store import Store, open_store
 from tests.conftest import Cloudrun
@@ -27,6 +28,33 @@ def test_list_shows_the_newest_first(cloudrun: Cloudrun, store: Store) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+def test_list_fits_the_terminal_whatever_the_names(
+    cloudrun: Cloudrun, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "某公司的显卡" * 8
+    store.add(report(id="i" * 64, environment={**CPU, "cpu": name}))
+
+    def listed(columns: int) -> list[str]:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        return cloudrun("report", "list").stdout.splitlines()
+
+    assert max(map(width_of, listed(80))) <= 80
+    assert max(map(width_of, listed(60))) <= 60
+    assert "i" * 64 in listed(250)[2]
+    assert name in listed(250)[2]
+
+
+def test_columns_narrow_what_is_shown_and_said(
+    cloudrun: Cloudrun, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    for arguments in ("report show", "launch --ttl 10"):
+        done = cloudrun(*arguments.split())
+        assert max(map(width_of, (done.stdout + done.stderr).splitlines())) <= 50
+    monkeypatch.setenv("COLUMNS", "200")
+    assert max(map(width_of, cloudrun("report", "show").stdout.splitlines())) <= 80
+
+
 def test_list_as_json_has_the_runs(cloudrun: Cloudrun, store: Store) -> None:
     rows = json.loads(cloudrun("report", "list", "--json").stdout)
     assert [row["report"] for row in rows] == ["secondone", "firstone"]
@@ -42,7 +70,9 @@ def test_damaged_ones_are_named_and_the_others_listed(cloudrun: Cloudrun, store:
     done = cloudrun("report", "list")
     assert done.returncode == 65
     assert "secondone" in done.stdout
-    assert done.stdout.count("damaged") == 2
+    rows, below = done.stdout.splitlines()[:4], done.stdout.splitlines()[4:]
+    assert sum("damaged" in row for row in rows) == 2
+    assert [line.partition("/")[0] for line in below] == ["damaged: 2026", "damaged: future.json"]
     assert "1 more" in done.stderr
     done = cloudrun("report", "list", "--json")
     rows = json.loads(done.stdout)

@@ -45,7 +45,7 @@ def test_an_ended_run_is_no_longer_open_and_ends_only_once(tmp_path: Path) -> No
         journal.end_run("arun", "failed", None)
         assert journal.open_runs() == []
         found = journal.run("arun")
-        assert found is not None
+        assert isinstance(found, RunRow)
         assert (found.outcome, found.report) == ("passed", "2026/x.json")
 
 
@@ -95,6 +95,21 @@ def test_a_damaged_journal_is_bad_data(tmp_path: Path) -> None:
     (tmp_path / "journal.sqlite3").write_bytes(b"this is no database" * 100)
     with pytest.raises(BadData, match=r"damaged.*journal.sqlite3.damaged"):
         Journal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("need", '{"profile": "huge"}'), ("plan", '{"offers": 1}'), ("created", "x"), ("argv", "")],
+)
+def test_a_row_that_cannot_be_read_hides_no_other(tmp_path: Path, column: str, value: str) -> None:
+    with Journal(tmp_path) as journal:
+        journal.add_run(row("strange"))
+        journal.add_run(row("known"))
+        with sqlite3.connect(journal.path) as db:
+            db.execute(f"UPDATE runs SET {column} = ? WHERE id = 'strange'", (value,))  # noqa: S608
+        assert [found.id for found in journal.open_runs()] == ["known"]
+        assert [found.id for found in journal.strange_runs()] == ["strange"]
+        assert journal.is_open("known")
 
 
 def test_a_journal_that_another_program_holds_is_said_to_be_held(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from cloudrun.errors import (
 )
 from cloudrun.launcher import lifecycle
 from cloudrun.launcher.journal import Journal
-from cloudrun.model.events import Event, PhaseStarted, WorkloadSaid
+from cloudrun.model.events import Event, Noted, PhaseStarted, WorkloadSaid
 from cloudrun.model.need import Need
 from cloudrun.model.run import PHASES
 from cloudrun.reports.schema import Report
@@ -127,6 +128,21 @@ def test_the_deadline_ends_the_run_and_keeps_what_was_measured(provider: PaidPro
     assert report.outcome == "partial"
     assert provider.terminated
     assert open_runs() == 0
+
+
+@pytest.mark.parametrize(
+    ("workload", "profile", "advised"),
+    [("smoke", "full", False), ("all", "quick", False), ("all", "full", True)],
+)
+def test_less_work_is_advised_where_there_is_less(
+    provider: PaidProvider, workload: Any, profile: Any, advised: bool
+) -> None:
+    provider.script = "endless.py"
+    need = Need(targets=("paid",), workload=workload, profile=profile, ttl_s=1)
+    with pytest.raises(DeadlineReached) as caught:
+        launch(need)
+    assert ("--profile quick" in caught.value.try_this) == advised
+    assert "--ttl" in caught.value.try_this
 
 
 def test_ctrl_c_ends_everything_and_keeps_what_was_measured(provider: PaidProvider) -> None:
@@ -300,6 +316,29 @@ def test_a_damaged_run_does_not_stop_the_others(provider: PaidProvider) -> None:
     (second / "out").mkdir()
     launch()
     assert open_runs() == 0
+
+
+def test_the_rows_of_a_newer_cloudrun_are_named_and_left_alone(provider: PaidProvider) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "end_run", lambda *_: None)
+        strange, dead = launch(), launch()
+    shutil.rmtree(settings.places().store)
+    with Journal(settings.places().state) as journal, sqlite3.connect(journal.path) as db:
+        db.execute('UPDATE runs SET need = \'{"profile": "huge"}\' WHERE id = ?', (strange.id,))
+        db.execute("UPDATE steps SET phase = 'dance' WHERE run = ? AND phase = 'push'", (dead.id,))
+    events: list[Event] = []
+    fresh = launch(listener=events.append)
+    (said,) = [e.text for e in events if isinstance(e, Noted) and strange.id in e.text]
+    assert "left alone" in said
+    assert fresh.notes == ()
+    reports = {report.id: report for report in stored()}
+    assert set(reports) == {dead.id, fresh.id}
+    assert any("timeline is not whole" in note for note in reports[dead.id].notes)
+    assert [timing.phase for timing in reports[dead.id].timeline] == [
+        phase for phase in PHASES if phase != "push"
+    ]
+    with Journal(settings.places().state) as journal:
+        assert [row.id for row in journal.strange_runs()] == [strange.id]
 
 
 def test_numbers_outlive_the_runs_folder(provider: PaidProvider) -> None:

@@ -53,6 +53,16 @@ def test_a_gpu_with_a_broken_driver_is_no_reason_to_measure_the_cpu(machine) -> 
     assert statuses["gpu"] == "fail"
 
 
+def test_an_amd_gpu_is_said_not_to_be_measured(machine, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    machine(None)
+    monkeypatch.setattr(local, "has_amd_gpu", lambda: True)
+    assert offer() == ("cpu", None, 0)
+    (gpu,) = [finding for finding in local.check() if finding.name == "gpu"]
+    assert (gpu.status, "AMD GPU" in gpu.detail) == ("skip", True)
+    machine(Nvidia((T4,), None))
+    assert "AMD" not in str(local.check())
+
+
 def test_an_unknown_name_is_a_mistake_and_not_a_missing_gpu(machine) -> None:  # type: ignore[no-untyped-def]
     machine(None)
     with pytest.raises(WrongUsage):

@@ -124,3 +124,8 @@ def test_the_workloads_hash_changes_with_the_workloads(
     build.workload_sha256.cache_clear()
     assert build.workload_sha256() != ours
     build.workload_sha256.cache_clear()
+
+
+def test_what_both_workloads_say_of_the_machine_is_noted_once() -> None:
+    said = {"event": "note", "text": "There is an AMD GPU."}
+    assert build.gather(lines(said, {"event": "finished"}, said)).notes == [said["text"]]

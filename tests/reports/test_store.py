@@ -38,6 +38,13 @@ def test_a_report_is_read_back_as_it_was_added(store: Store) -> None:
     assert store.read(entry) == report()
 
 
+def test_a_report_under_the_name_of_another_is_bad_data(store: Store) -> None:
+    path = store.location / store.add(report(id="mine"))
+    path.write_bytes(report(id="yours").to_json())
+    with pytest.raises(BadData, match="another than its name says.*'yours'"):
+        store.read(store.find("mine"))
+
+
 def test_a_report_is_never_overwritten(store: Store) -> None:
     store.add(report())
     with pytest.raises(BadData, match="already"):
@@ -114,7 +121,7 @@ def test_checking_leaves_nothing_behind(store: Store) -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("s3://bucket/x", "--store ./reports"),
+        ("s3://bucket/x", "such as ./reports"),
         ("fil:///data/x", "Did you mean 'file:///data/x'"),
         ("file:/data", "Did you mean 'file:///data'"),
         ("s3:/x", "no store"),

@@ -3,7 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
+from cloudrun.model.columns import width_of
 from cloudrun.reports import build
 from cloudrun.reports.schema import Report
 from cloudrun.reports.text import render
@@ -35,16 +37,32 @@ def test_what_a_person_wants_first_stands_first() -> None:
     assert "Test CPU, 2 threads, no GPU" in lines[1]
 
 
-def test_it_fits_80_columns_whatever_the_names() -> None:
-    long = {**CPU, "cpu": "A very long processor name " * 7, "os": "x" * 190}
+@pytest.mark.parametrize("width", [40, 66, 80])
+def test_it_fits_the_terminal_whatever_the_names(width: int) -> None:
+    long = {**CPU, "cpu": "A very long processor name " * 7, "os": "显卡" * 90}
+    params = {"dtype": "某种格式" * 8, "device": "cpu"}
     whole = report(
+        id="i" * 64,
         environment=long,
-        notes=["a long note " * 40],
+        notes=["a long note " * 40, "很长的说明没有空格" * 20],
         checks=[{"name": "n" * 60, "status": "fail", "detail": "word " * 100, "remedy": "y" * 300}],
-        measurements=[measurement(stable=False, note="because " * 30)],
+        measurements=[
+            measurement(stable=False, note="because " * 30, unit="单位" * 15, params=params)
+        ],
+        outcome="partial",
     )
-    assert max(map(len, render(whole).splitlines())) <= 80
-    assert max(map(len, render(gpu_report()).splitlines())) <= 80
+    for text in (render(whole, width=width), render(gpu_report(), width=width)):
+        assert max(map(width_of, text.splitlines())) <= width
+
+
+def test_a_long_name_does_not_move_the_columns_behind_it() -> None:
+    odd = measurement(params={"dtype": "a-format-of-tomorrow", "device": "cpu"}, unit="x" * 60)
+    starts = {
+        line.index("steady")
+        for line in render(report(measurements=[odd, measurement(name="training")])).splitlines()
+        if "steady" in line
+    }
+    assert starts == {46}
 
 
 def test_a_gpus_numbers_say_how_good_they_are_for_it() -> None:

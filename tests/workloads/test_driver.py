@@ -10,13 +10,15 @@ import contextlib
 import os
 import signal
 import stat
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cloudrun.workloads import driver
+from cloudrun.workloads import bench, driver, protocol, smoke
 from cloudrun.workloads.driver import Nvidia, NvidiaGpu, nvidia
 from cloudrun.workloads.symptoms import explain
 
@@ -244,3 +246,31 @@ def test_a_mismatch_is_told_even_where_the_bus_shows_no_gpu(
     smi(MISMATCH, 18)
     pci(tmp_path, monkeypatch, network=NETWORK_CARD)
     assert nvidia() == Nvidia((), MISMATCH)
+
+
+@pytest.mark.parametrize("workload", [smoke, bench])
+@pytest.mark.parametrize(
+    ("device", "amd", "says"),
+    [
+        ("cpu", True, True),
+        ("cpu", False, False),
+        ("auto", True, False),
+    ],
+)
+def test_a_workload_says_that_an_amd_gpu_is_not_measured(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    workload: Any,
+    device: str,
+    amd: bool,
+    says: bool,
+) -> None:
+    door = tmp_path / "kfd"
+    door.write_text("") if amd else None
+    monkeypatch.setattr(driver, "_KFD", str(door))
+    monkeypatch.setattr(protocol, "_lines", sys.stdout)
+    monkeypatch.setattr(workload.guard, "follow", lambda *_: iter(()))
+    monkeypatch.setattr(sys, "argv", ["workload", "--device", device])
+    assert workload.main() == 0
+    assert ("does not measure AMD GPUs" in capsys.readouterr().out) == says

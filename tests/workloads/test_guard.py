@@ -85,6 +85,13 @@ def test_a_step_that_hangs_is_stopped_at_its_limit(tmp_path: Path) -> None:
     assert "did not end within 1 s" in death["how"]
 
 
+def test_a_step_that_babbles_without_end_is_stopped_at_its_limit(tmp_path: Path) -> None:
+    lines, _ = follow(tmp_path, "while True: emit('noise', text='x' * 100)", limit=1.0)
+    assert passed(lines) == ["step0", "step2", "step3"]
+    (death,) = [line for line in lines if line["event"] == "died"]
+    assert "did not end within 1 s" in death["how"]
+
+
 def test_what_a_hanging_step_started_is_ended_too(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     body = (

@@ -1,0 +1,56 @@
+"""The settings as defaults of options, each checked as the option itself would be.
+
+`cloudrun.settings` knows what a duration and a price are. What a target, a GPU
+or a store can be is known further up, so it is checked here.
+"""
+
+from __future__ import annotations
+
+from cloudrun import settings
+from cloudrun.model.need import GpuRequest, parse_gpu, parse_targets
+
+
+def read() -> list[settings.Setting]:
+    """Read the settings files that are there.
+
+    Raises:
+        BadSettings: a file cannot be read, or has a key or a value that is wrong.
+    """
+    found = settings.read()
+    for setting in found:
+        check(setting)
+    return found
+
+
+def check(setting: settings.Setting) -> None:
+    """Check what `cloudrun.settings` cannot.
+
+    Raises:
+        BadSettings: with the file, and the nearest right value.
+    """
+    rules = {"store": store, "launch.on": targets, "launch.gpu": gpu}
+    if setting.key in rules:
+        settings.check_value(setting, rules[setting.key])
+
+
+def targets(text: str) -> tuple[str, ...]:
+    """Read `TARGET[,TARGET...]`, each one that this version has."""
+    from cloudrun.providers.base import names
+
+    return parse_targets(text, ("auto", *names()))
+
+
+def gpu(text: str) -> GpuRequest:
+    """Read `NAME[:COUNT]`, the name being one of the catalogue's."""
+    from cloudrun.catalog.gpus import find
+
+    request = parse_gpu(text)
+    find(request.name)
+    return request
+
+
+def store(text: str) -> None:
+    """Refuse what cannot be a store."""
+    from cloudrun.reports.store import open_store
+
+    open_store(text)
