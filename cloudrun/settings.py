@@ -6,6 +6,12 @@
     profile = "standard"
     ttl = "45m"
 
+    [run]                        # the same for `cloudrun run`
+    on = "lab"
+
+    [hosts]                      # names for machines of your own, for --on
+    lab = "ssh://me@lab.example.org"
+
 The environment goes over both, and the command line over all; Click does that.
 """
 
@@ -20,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudrun.errors import BadSettings, WrongUsage
-from cloudrun.model.need import PROFILES, WORKLOADS, parse_gpu
+from cloudrun.model.need import PROFILES, SSH, WORKLOADS, parse_gpu
 from cloudrun.model.words import did_you_mean, parse_duration
 
 PROJECT_FILE = "cloudrun.toml"
@@ -83,6 +89,15 @@ def read() -> list[Setting]:
     return list(merged.values())
 
 
+def hosts() -> dict[str, str]:
+    """The machines that the settings name: `ssh://...` by name."""
+    return {
+        setting.key.removeprefix("hosts."): setting.value
+        for setting in read()
+        if setting.key.startswith("hosts.")
+    }
+
+
 def project_file() -> Path | None:
     """The `cloudrun.toml` of this folder, or of the nearest folder above that has one."""
     try:
@@ -129,18 +144,26 @@ def check(table: dict[str, Any], path: Path) -> None:
     Raises:
         BadSettings: with the nearest right key or value.
     """
-    if not isinstance(table.get("launch", {}), dict):
-        raise BadSettings(
-            f"The setting 'launch' in {path} is not a table.",
-            "A table is written with one pair of brackets, and its settings stand below it.",
-            'Write [launch] on a line of its own, and below it, for example: profile = "standard"',
-        )
+    for name, example in _TABLES.items():
+        if not isinstance(table.get(name, {}), dict):
+            raise BadSettings(
+                f"The setting '{name}' in {path} is not a table.",
+                "A table is written with one pair of brackets, and its settings stand below it.",
+                f"Write [{name}] on a line of its own, and below it, for example: {example}",
+            )
     for key, value in _flat(table):
-        if key not in _RULES:
+        rule = rule_of(key)
+        if rule is None:
             raise BadSettings(
                 f"There is no setting '{key}' (in {path}).", "", did_you_mean(key, known_keys())
             )
-        check_value(Setting(key, value, path), _RULES[key])
+        check_value(Setting(key, value, path), rule)
+
+
+def rule_of(key: str) -> Callable[[Any], object] | None:
+    """What a key's value must be, a function that raises WrongUsage; None for an unknown key."""
+    table, _, name = key.partition(".")
+    return _host if table == "hosts" and name else _RULES.get(key)
 
 
 def check_value(setting: Setting, rule: Callable[[Any], object]) -> None:
@@ -184,6 +207,13 @@ def _gpu(value: Any) -> None:
     parse_gpu(value)
 
 
+def _host(value: Any) -> None:
+    if not isinstance(value, str) or not value.startswith(SSH) or value == SSH:
+        raise WrongUsage(
+            "It must be the address of a machine.", "", 'Write it like "ssh://me@lab.example.org"'
+        )
+
+
 def _duration(value: Any) -> None:
     # A bare number is read too, so that the error can guess what was meant.
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -212,6 +242,17 @@ _RULES: dict[str, Callable[[Any], object]] = {
     "launch.ttl": _duration,
     "launch.max_price": _money,
     "launch.max_cost": _money,
+    "run.on": _text('on = "lab"'),
+    "run.gpu": _gpu,
+    "run.ttl": _duration,
+    "run.max_price": _money,
+    "run.max_cost": _money,
+    "run.results": _text('results = "results"'),
+}
+_TABLES = {
+    "launch": 'profile = "standard"',
+    "run": 'ttl = "4h"',
+    "hosts": 'lab = "ssh://me@lab.example.org"',
 }
 
 
@@ -222,7 +263,7 @@ def _flat(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         # An unknown table counts as one wrong key; only our own are looked into.
         rows += (
             _flat(value, f"{name}.")
-            if name == "launch" and isinstance(value, dict)
+            if name in _TABLES and isinstance(value, dict)
             else [(name, value)]
         )
     return rows

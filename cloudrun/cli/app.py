@@ -29,7 +29,11 @@ class _Entry(NamedTuple):
 SECTIONS: dict[str, dict[str, _Entry]] = {
     "Run": {
         "launch": _Entry("launch", "Smoke test and benchmark a machine; report; leave nothing."),
+        "run": _Entry("run", "Your own command there: push, stream, results home."),
         "ps": _Entry("ps", "Runs that are going on now."),
+        "logs": _Entry("logs", "What a run's job has said."),
+        "attach": _Entry("attach", "Follow a run again, and bring it home."),
+        "down": _Entry("down", "End a run."),
     },
     "Reports": {
         "report": _Entry("report", "The reports that were made: list, show, schema."),

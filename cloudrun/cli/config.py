@@ -46,7 +46,7 @@ def show(json: bool) -> None:
 @click.argument("value")
 def set_value(key: str, value: str) -> None:
     """Set KEY to VALUE in the user's settings file; comments in it stay."""
-    if key not in settings.known_keys():
+    if settings.rule_of(key) is None:
         raise WrongUsage(
             f"There is no setting '{key}'.", "", did_you_mean(key, settings.known_keys())
         )
@@ -65,7 +65,8 @@ def show_path() -> None:
 def _rows() -> list[dict[str, Any]]:
     found = {setting.key: setting for setting in defaults.read()}
     rows = []
-    for key in settings.known_keys():
+    hosts = [key for key in found if key.startswith("hosts.")]
+    for key in (*settings.known_keys(), *hosts):
         names = _variables(key)
         variable = next((name for name in names if os.environ.get(name)), None)
         if variable:
@@ -95,6 +96,9 @@ def _default(key: str) -> str | None:
         "launch.workload": "all",
         "launch.profile": "quick",
         "launch.ttl": "30m",
+        "run.on": "auto",
+        "run.ttl": "2h",
+        "run.results": "results",
     }
     return defaults.get(key)
 

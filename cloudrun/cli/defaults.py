@@ -28,16 +28,19 @@ def check(setting: settings.Setting) -> None:
     Raises:
         BadSettings: with the file, and the nearest right value.
     """
-    rules = {"store": store, "launch.on": targets, "launch.gpu": gpu}
-    if setting.key in rules:
-        settings.check_value(setting, rules[setting.key])
+    rules = {"store": store, "on": targets, "gpu": gpu}
+    table, _, name = setting.key.rpartition(".")
+    if table != "hosts" and name in rules:
+        settings.check_value(setting, rules[name])
 
 
 def targets(text: str) -> tuple[str, ...]:
-    """Read `TARGET[,TARGET...]`, each one that this version has."""
+    """Read `TARGET[,TARGET...]`, each one that this version or the settings have."""
     from cloudrun.providers.base import names
 
-    return parse_targets(text, ("auto", *names()))
+    hosts = settings.hosts()
+    known = ("auto", *(name for name in names() if name != "ssh"), *hosts)
+    return tuple(hosts.get(target, target) for target in parse_targets(text, known))
 
 
 def gpu(text: str) -> GpuRequest:

@@ -15,7 +15,15 @@ import click
 
 from cloudrun.cli import output
 from cloudrun.model.columns import clip
-from cloudrun.model.events import Event, Noted, PhaseStarted, RunStarted, WorkloadSaid
+from cloudrun.model.events import (
+    CommandSaid,
+    Event,
+    Noted,
+    PhaseStarted,
+    ResultsCame,
+    RunStarted,
+    WorkloadSaid,
+)
 from cloudrun.model.offer import Plan
 from cloudrun.model.words import clean, format_duration, format_usd
 
@@ -30,9 +38,12 @@ _MARKS = {"pass": ("ok", "green"), "skip": ("skip", "yellow"), "fail": ("FAIL", 
 class Progress:
     """A listener of `lifecycle.launch`; use it as a context manager."""
 
-    def __init__(self, options: output.Options) -> None:
+    def __init__(self, options: output.Options, command_to_stderr: bool = False) -> None:
         self._options = options
+        self._command_to_stderr = command_to_stderr
+        self.results = 0
         self._plan: Plan | None = None
+        self._device = "cpu"
         self._started = time.monotonic()
         self._doing = "starting"
         self._console: Console | None = None
@@ -63,8 +74,15 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         """Render one event."""
-        if isinstance(event, RunStarted):
-            self._options.run_started = True
+        match event:
+            case RunStarted():
+                self._options.run_started = True
+            case CommandSaid(stream, data):
+                # The screen is the command's now.
+                self.pause()
+                pass_through(2 if self._command_to_stderr else stream, data)
+            case ResultsCame(files):
+                self.results += files
         if self._options.quiet:
             return
         match event:
@@ -73,9 +91,8 @@ class Progress:
                 best = plan.offers[0]
                 self._say(
                     "",
-                    f"Run {run_id} on {best.where} ({clip(best.gpu or best.device.upper(), 40)}): "
-                    f"{' and '.join(plan.need.workloads)}, about {format_duration(plan.seconds)}, "
-                    f"{format_usd(plan.usd) if plan.usd else 'free'}.",
+                    f"Run {run_id} on {best.where} ({clip(best.device_in_words, 40)}): "
+                    f"{_in_short(plan)}, {format_usd(plan.usd) if plan.usd else 'free'}.",
                 )
             case PhaseStarted(phase):
                 self._doing = phase
@@ -99,8 +116,9 @@ class Progress:
             case "measurement":
                 steady = "" if line.get("stable") else f" (not steady: {line.get('note')})"
                 value = f"{line.get('value', 0.0):,.4g} {line.get('unit')}"
-                device = self._plan.offers[0].device if self._plan else "cpu"
-                self._say(f"  {'':<4}  {_measurement(line, device):<16}  ", value + steady)
+                self._say(f"  {'':<4}  {_measurement(line, self._device):<16}  ", value + steady)
+            case "environment":
+                self._device = str(line.get("device"))
 
     def _moving_line(self) -> Text:
         from rich.text import Text
@@ -123,6 +141,19 @@ class Progress:
             from rich.text import Text
 
             self._console.print(Text.from_ansi(line))
+
+
+def pass_through(stream: int, data: bytes) -> None:
+    """Write what the user's command says as it is: its bars and colours are its own."""
+    target = (sys.stdout if stream == 1 else sys.stderr).buffer
+    target.write(data)
+    target.flush()
+
+
+def _in_short(plan: Plan) -> str:
+    if plan.need.command is not None:
+        return f"{plan.need.in_words()}, at most {format_duration(plan.deadline_s)}"
+    return f"{' and '.join(plan.need.workloads)}, about {format_duration(plan.seconds)}"
 
 
 def _name(line: dict[str, Any]) -> str:

@@ -95,6 +95,10 @@ class Job(Protocol):
         """
         ...
 
+    def so_far(self) -> Iterator[Chunk]:
+        """Give what the job has said up to now, and do not wait for more."""
+        ...
+
     def end(self) -> JobEnd:
         """How the job, whose output is over, ended."""
         ...

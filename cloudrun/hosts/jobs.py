@@ -133,6 +133,14 @@ class RemoteJob:
             if look.state != "running" and self._has_all(look):
                 return
 
+    def so_far(self) -> Iterator[Chunk]:
+        """Give what the job has said; see `Job.so_far`."""
+        while True:
+            look = self._link.insist(self._look)
+            yield from self._count(Chunk(1, look.out), Chunk(2, look.err))
+            if max(len(look.out), len(look.err)) < _MOST_REST:
+                return
+
     def end(self) -> JobEnd:
         """How the job, whose streams are over, ended."""
         return _read_end(self._state)

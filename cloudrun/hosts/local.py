@@ -137,6 +137,13 @@ class LocalJob:
             else:
                 yield chunk
 
+    def so_far(self) -> Iterator[Chunk]:
+        """Give what waits to be read."""
+        while not self._chunks.empty():
+            chunk = self._chunks.get()
+            if chunk is not None:
+                yield chunk
+
     def end(self) -> JobEnd:
         """How the process ended; see `Job.end`."""
         try:

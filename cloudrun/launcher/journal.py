@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import os
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -186,6 +187,13 @@ class Journal:
         rows = self._runs("WHERE id = ?", run_id)
         return rows[0] if rows else None
 
+    def known(self, run_id: str) -> RunRow:
+        """The run with this id, which is there."""
+        row = self.run(run_id)
+        if not isinstance(row, RunRow):
+            raise BadData(f"The journal {self.path} is damaged.", f"Run {run_id} has gone from it.")
+        return row
+
     def runs_since(self, moment: str, but: str) -> list[RunRow]:
         """The other runs that were alive at `moment` (RFC 3339, UTC) or began later."""
         since = self._runs("WHERE id != ? AND (ended IS NULL OR ended > ?)", but, moment)
@@ -312,7 +320,15 @@ class RunLock:
                 raise
             return False
         self._file = file
+        self._path.with_name("pid").write_text(str(os.getpid()))
         return True
+
+    def holder(self) -> int | None:
+        """The process that has it, or had it last."""
+        try:
+            return int(self._path.with_name("pid").read_text())
+        except (OSError, ValueError):
+            return None
 
     def release(self) -> None:
         """Give the lock back."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shlex
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -184,11 +186,17 @@ def attach(row: RunRow, journal: Journal, around: Around = Around()) -> Ran:
 
 
 def stop(row: RunRow, journal: Journal, around: Around = Around()) -> Report | None:
-    """End a run whose job goes on without us, and bring home what there is.
+    """End a run and bring home what there is.
+
+    A run that another cloudrun follows is ended by that one, which is asked to:
+    nothing is returned then.
 
     Raises:
         HostUnreachable: the machine cannot be reached, and the job's deadline is still to come.
     """
+    if _is_followed(row, journal):
+        _ask_follower(row, journal)
+        return None
     with _taken_up(row, journal, around) as again:
         again.stop_first = True
         try:
@@ -198,6 +206,22 @@ def stop(row: RunRow, journal: Journal, around: Around = Around()) -> Report | N
                 raise
             again.notes.append("The machine was gone; the job's deadline there has passed.")
             return _close(again, None)
+
+
+def _is_followed(row: RunRow, journal: Journal) -> bool:
+    lock = RunLock(journal.run_folder(row.id))
+    try:
+        return row.ended is None and not lock.take()
+    finally:
+        lock.release()
+
+
+def _ask_follower(row: RunRow, journal: Journal) -> None:
+    """Tell the process that follows a run to stop, as Ctrl-C would; its ending does the rest."""
+    holder = RunLock(journal.run_folder(row.id)).holder()
+    if holder is None:
+        raise Bug(f"Run {row.id} is followed by a process without a number.")
+    os.kill(holder, signal.SIGTERM)
 
 
 @contextlib.contextmanager

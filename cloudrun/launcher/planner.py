@@ -61,7 +61,8 @@ def _within_price(need: Need, offer: Offer) -> bool:
 
 
 def _seconds(need: Need, offer: Offer) -> dict[str, float]:
-    work = 0.0
+    # How long a command takes nobody knows; its deadline is the most that it can.
+    work = float(deadline_s(need, offer)) if need.command is not None else 0.0
     if "smoke" in need.workloads:
         work += _SMOKE_S
     if "bench" in need.workloads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Literal, get_args
 
 import msgspec
@@ -67,6 +68,16 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
         if self.command is not None:
             return ()
         return ("smoke", "bench") if self.workload == "all" else (self.workload,)
+
+    def in_words(self) -> str:
+        """What is to be done: `smoke and bench, profile quick`, or the command itself."""
+        if self.command is not None:
+            return _shortened(shlex.join(self.command.argv))
+        return f"{' and '.join(self.workloads)}, profile {self.profile}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def parse_gpu(text: str) -> GpuRequest:

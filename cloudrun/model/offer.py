@@ -43,6 +43,11 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
         parts = (self.provider, self.zone or self.region, self.instance_type)
         return " ".join(part for part in parts if part)
 
+    @property
+    def device_in_words(self) -> str:
+        """The device in a few words: `NVIDIA L4`, `CPU`, `its own device`."""
+        return self.gpu or ("its own device" if self.device == "auto" else self.device.upper())
+
 
 class PhaseForecast(msgspec.Struct, frozen=True):
     """What one phase should take: seconds, and US dollars."""

@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -50,7 +51,20 @@ class Machine:
     @property
     def home(self) -> Path:
         """The user's home folder on the machine, seen from here through its init's root."""
-        return Path(f"/proc/{self._init()}/root/home/{USER}")
+        return self.root / "home" / USER
+
+    @property
+    def root(self) -> Path:
+        """The machine's file system, seen from here."""
+        return Path(f"/proc/{self._init()}/root")
+
+    def give_python(self) -> None:
+        """Let `python3` on the machine be the Python that runs the tests, and its packages."""
+        python = self.root / "usr/local/bin/python3"
+        python.parent.mkdir(parents=True, exist_ok=True)
+        python.unlink(missing_ok=True)
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        python.chmod(0o755)
 
     def power_off(self) -> None:
         """Pull the plug: every process of the machine is gone at once."""
@@ -182,7 +196,7 @@ def _certify(public: Path, authority: Path) -> None:
 def _start(name: str, address: str, folder: Path, disk: str) -> Machine:
     command = ["ip", "netns", "exec", name, "unshare", "--mount", "--pid", "--uts", "--ipc"]
     command += ["--fork", "--kill-child", "--", "bash", str(_SCRIPT), str(folder)]
-    command += [name, USER, disk]
+    command += [name, USER, disk, sys.prefix]
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

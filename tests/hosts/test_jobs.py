@@ -42,7 +42,7 @@ def processes(machine: Machine) -> str:
     """The command lines of the machine's processes, from inside."""
     return "\n".join(
         (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        for folder in (machine.home.parent.parent / "proc").iterdir()
+        for folder in (machine.root / "proc").iterdir()
         if folder.name.isdigit() and (folder / "cmdline").exists()
     )
 

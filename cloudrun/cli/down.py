@@ -1,0 +1,48 @@
+"""`cloudrun down`: end a run."""
+
+from __future__ import annotations
+
+import click
+
+from cloudrun import settings
+from cloudrun.cli import options, output, runs
+from cloudrun.cli.progress import Progress
+from cloudrun.errors import WorkloadFailed, WrongUsage
+
+
+@click.command("down", cls=output.Command)
+@click.argument("run", metavar="[RUN]", required=False)
+@click.option("--all", "everything", is_flag=True, help="End every run.")
+@click.pass_context
+def command(ctx: click.Context, run: str | None, everything: bool) -> None:
+    """End RUN and bring home what there is of it; nothing of it goes on.
+
+    RUN is a run's id, a unique beginning of it, or `last`.
+    """
+    if (run is None) == (not everything):
+        raise WrongUsage("Say which run to end.", "", "Write its id, 'last', or --all.")
+    from cloudrun.launcher.journal import Journal
+
+    if run is not None:
+        with runs.found(run) as (_, row):
+            names = [row.id]
+    else:
+        with Journal(settings.places().state) as journal:
+            names = [row.id for row in journal.open_runs()]
+    if not names:
+        output.say("Nothing is running.")
+    for name in names:
+        _end(ctx, name)
+
+
+def _end(ctx: click.Context, name: str) -> None:
+    from cloudrun.launcher import lifecycle
+
+    with runs.found(name) as (journal, row), Progress(ctx.find_root().obj) as progress:
+        try:
+            if lifecycle.stop(row, journal, options.around(progress, yes=True)):
+                output.say(f"Run {row.id} is ended; what there was of it is home.")
+            else:
+                output.say(f"The cloudrun that follows run {row.id} was asked to end it.")
+        except WorkloadFailed:
+            output.say(f"Run {row.id} is ended; it had measured nothing yet.")

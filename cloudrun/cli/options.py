@@ -1,0 +1,161 @@
+"""What `launch` and `run` share: where to run, what it may cost, who is asked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cloudrun.cli import defaults, output
+from cloudrun.cli.progress import Progress
+from cloudrun.errors import WrongUsage
+from cloudrun.model.columns import clip
+from cloudrun.model.offer import Plan
+from cloudrun.model.words import clean, format_duration, format_usd, parse_duration
+
+if TYPE_CHECKING:
+    from cloudrun.hosts.base import Person
+    from cloudrun.launcher.lifecycle import Around
+
+
+class _Parsed(click.ParamType[Any]):
+    """An option that one of our own functions reads; its error is ours, in our words."""
+
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        self.name = name
+        self._read = read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return self._read(value) if isinstance(value, str) else value
+
+
+def where(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--on` and `--gpu`."""
+    for option in (
+        click.option("--gpu", type=_Parsed("gpu", defaults.gpu), metavar="NAME[:COUNT]",
+                     help="GPU model as people say it: T4, l4, A100-80GB:8. [default: any]"),
+        click.option("--on", type=_Parsed("target", defaults.targets), metavar="TARGET[,...]",
+                     help="Where: auto (this machine's accelerator, else its CPU; never a paid "
+                     "one), local, ssh://[USER@]HOST[:PORT], or a name from the settings' "
+                     "[hosts]. [default: auto]"),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def limits(ttl: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add `--ttl`, whose default is `ttl`, and the ceilings of money."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (
+            click.option("--max-cost", type=output.USD, metavar="USD",
+                         help="The most that the run may cost; becomes a deadline."),
+            click.option("--max-price", type=output.USD, metavar="USD",
+                         help="The most that the machine may cost an hour."),
+            click.option("--ttl", type=_Parsed("duration", parse_duration), metavar="DURATION",
+                         help=f"The run is over after this: 90s, 45m, 2h. [default: {ttl}]"),
+        ):  # fmt: skip
+            function = option(function)
+        return function
+
+    return add
+
+
+def manner(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--detach`, `--store`, `--dry-run`, `--yes` and `--json`."""
+    for option in (
+        output.json_option,
+        click.option("--yes", is_flag=True, help="Do not ask."),
+        click.option("--dry-run", is_flag=True, help="Print the plan, create nothing."),
+        output.store_option,
+        click.option("--detach", is_flag=True, help="Return as soon as the job runs."),
+    ):
+        function = option(function)
+    return function
+
+
+def around(progress: Progress, yes: bool) -> Around:
+    """Who approves of a run, is told of it and can be asked."""
+    from cloudrun.launcher.lifecycle import Around
+
+    return Around(lambda plan: _approve(plan, yes, progress), progress, person(progress))
+
+
+def person(progress: Progress) -> Person:
+    """Whoever sits at the terminal; nobody where there is none."""
+    from cloudrun.hosts.base import Person
+    from cloudrun.model.events import Noted
+
+    def tell(sentence: str) -> None:
+        progress(Noted(sentence))
+
+    if not sys.stdin.isatty():
+        return Person(tell=tell)
+
+    def ask(question: str) -> bool:
+        progress.pause()
+        output.say(question)
+        return click.confirm("Yes or no?", err=True)
+
+    def passphrase(key: Path) -> str | None:
+        progress.pause()
+        typed = click.prompt(
+            f"Passphrase for {clean(str(key))}", hide_input=True, err=True, default=""
+        )
+        return str(typed) or None
+
+    def leave() -> bool:
+        progress.pause()
+        output.say("")
+        return click.confirm("Leave the job running? (No stops it.)", err=True)
+
+    return Person(ask, passphrase, tell, leave)
+
+
+def _approve(plan: Plan, yes: bool, progress: Progress) -> None:
+    """Nothing that costs money starts without a plan shown and a yes."""
+    if all(offer.usd_per_hour == 0 for offer in plan.offers):
+        return
+    progress.pause()
+    for line in _plan_lines(plan):
+        output.say(line)
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise WrongUsage(
+            f"This run would cost about {format_usd(plan.usd)}, and there is nobody to ask.",
+            "Input is not a terminal.",
+            "Read the plan with --dry-run; then add --yes.",
+        )
+    if not click.confirm("Go ahead?", err=True):
+        raise click.Abort
+
+
+def show_plan(plan: Plan, json: bool) -> None:
+    """Print a plan on stdout."""
+    if json:
+        import msgspec
+
+        output.print_json({**msgspec.to_builtins(plan), "seconds": plan.seconds, "usd": plan.usd})
+        return
+    for line in _plan_lines(plan):
+        click.echo(line)
+
+
+def _plan_lines(plan: Plan) -> list[str]:
+    best = plan.offers[0]
+    price = "free" if best.usd_per_hour == 0 else f"{format_usd(best.usd_per_hour)} an hour"
+    lines = [
+        f"Where     {clean(best.where)}: {clip(clean(best.device_in_words), 40)}, {price}",
+        f"What      {clip(clean(plan.need.in_words()), 60)}",
+    ]
+    if plan.need.command is None:
+        lines.append(f"Time      about {format_duration(plan.seconds)}")
+    return [
+        *lines,
+        f"Deadline  over after at most {format_duration(plan.deadline_s)}",
+        f"Cost      about {format_usd(plan.usd)}",
+    ]

@@ -1,0 +1,149 @@
+"""`cloudrun run`: the user's own command, its folder there and its results back."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cloudrun.cli import options, output, runs
+from cloudrun.cli.progress import Progress
+from cloudrun.errors import BadSettings, HostUnreachable, WrongUsage
+from cloudrun.model.need import RUN_TTL_S, Command, GpuRequest, Need
+
+if TYPE_CHECKING:
+    from cloudrun.launcher.lifecycle import Ran
+    from cloudrun.reports.store import Store
+
+
+@click.command(
+    "run", cls=output.SettingsCommand, context_settings={"allow_interspersed_args": False}
+)
+@options.where
+@click.option("--results", metavar="DIR",
+              help="The folder of results, which comes home. [default: results]")  # fmt: skip
+@click.option("--env", multiple=True, metavar="NAME[=VALUE]",
+              help="A variable for the command; without a value, yours. Repeatable.")  # fmt: skip
+@click.option("--requirements", metavar="FILE",
+              help="Packages to install. [default: requirements.txt, if it is there]")  # fmt: skip
+@options.limits(ttl="2h")
+@options.manner
+@click.argument("argv", nargs=-1, required=True, metavar="-- CMD [ARGS]")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    on: tuple[str, ...] | None,
+    gpu: GpuRequest | None,
+    results: str | None,
+    env: tuple[str, ...],
+    requirements: str | None,
+    ttl: int | None,
+    max_price: float | None,
+    max_cost: float | None,
+    store: str | None,
+    detach: bool,
+    dry_run: bool,
+    yes: bool,
+    json: bool,
+    argv: tuple[str, ...],
+) -> int:
+    """Your own command on another machine: push this folder, stream, bring the results home.
+
+    What it says comes through as it is, and its exit status is cloudrun's.
+    The folder `results` comes back while it runs. Example:
+
+      cloudrun run --on ssh://me@box -- python train.py --epochs 3
+    """
+    need = Need(
+        targets=on or ("auto",),
+        gpu=gpu,
+        ttl_s=ttl or RUN_TTL_S,
+        max_price_usd=max_price,
+        max_cost_usd=max_cost,
+        command=Command(
+            argv=argv,
+            folder=str(Path.cwd()),
+            results=_below_here(results or "results"),
+            requirements=_packages(requirements),
+        ),
+    )
+    environment = _environment(env)
+    from cloudrun import settings
+    from cloudrun.launcher import lifecycle
+    from cloudrun.reports.store import open_store
+
+    kept = open_store(str(settings.places().store) if store is None else store)
+    if dry_run:
+        options.show_plan(lifecycle.plan(need), json)
+        return 0
+    with Progress(ctx.find_root().obj, command_to_stderr=json) as progress:
+        begin = lifecycle.detach if detach else lifecycle.run
+        ran = begin(
+            need,
+            environment=environment,
+            store=str(kept.location),
+            around=options.around(progress, yes),
+            argv=["cloudrun", *sys.argv[1:]],
+        )
+    if not isinstance(ran, lifecycle.Ran):
+        runs.show_left(ran, json)
+        return 0
+    return show_end(ran, kept, json, progress.results)
+
+
+def show_end(ran: Ran, store: Store, json: bool, results: int) -> int:
+    """Say how the command ended, and where everything is; returns its exit status."""
+    if ran.end.reason == "lost":
+        raise HostUnreachable(
+            f"The command {ran.end.in_words()}.",
+            "",
+            f"See what came home: cloudrun logs {ran.report.id}",
+        )
+    if json:
+        runs.show_report(ran.report, store, json)
+    else:
+        files = f"; {results} file{'s' * (results != 1)} of results came home" if results else ""
+        shown = store.show_command(ran.report.id)
+        output.say(f"The command {ran.end.in_words()}{files}. See: {shown}")
+    return ran.end.status
+
+
+def _below_here(folder: str) -> str:
+    """A folder below the project's, as the machine is to know it."""
+    path = Path(os.path.normpath(folder))
+    if path.is_absolute() or path == Path() or ".." in path.parts:
+        raise WrongUsage(
+            f"The results cannot come from '{folder}'.",
+            "They are a folder below this one, which is pushed as a whole.",
+            "Write it like: --results results",
+        )
+    return path.as_posix()
+
+
+def _packages(file: str | None) -> str | None:
+    """The text of the packages to install, where there are any."""
+    path = Path(file or "requirements.txt")
+    if file is None and not path.exists():
+        return None
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"The packages in {path} cannot be read.", f"{error}.") from error
+
+
+def _environment(given: tuple[str, ...]) -> dict[str, str]:
+    """The variables for the command: `NAME=VALUE`, or `NAME` for ours."""
+    variables = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not name.isidentifier() or not name.isascii():
+            raise WrongUsage(f"'{name}' is no name of a variable.", "", "Write it like NAME=VALUE.")
+        if not equals and name not in os.environ:
+            raise WrongUsage(
+                f"The variable {name} is not set here.", "", f"Give it a value: --env {name}=..."
+            )
+        variables[name] = value if equals else os.environ[name]
+    return variables
