@@ -33,6 +33,7 @@ SECTIONS: dict[str, dict[str, _Entry]] = {
         "ps": _Entry("ps", "Runs that are going on now."),
         "logs": _Entry("logs", "What a run's job has said."),
         "attach": _Entry("attach", "Follow a run again, and bring it home."),
+        "ssh": _Entry("ssh", "A shell on a run's machine."),
         "down": _Entry("down", "End a run."),
     },
     "Reports": {

@@ -93,6 +93,16 @@ class Connection:
         self.send(channel, text)
         return channel
 
+    def open_shell(self, terminal: str, columns: int, rows: int) -> paramiko.Channel:
+        """Start the user's login shell in a terminal of this type and size."""
+        try:
+            channel = self.transport.open_session(timeout=CONNECT_S)
+            channel.get_pty(terminal, columns, rows)
+            channel.invoke_shell()
+        except (SSHException, OSError, EOFError) as error:
+            raise self._lost(error) from error
+        return channel
+
     def run_script(self, script: str, stdin: bytes = b"", limit_s: float = CONNECT_S) -> Done:
         """Run a short script to its end and return what it said.
 
@@ -115,7 +125,9 @@ class Connection:
         except OSError as error:
             raise self._lost(error) from error
 
-    def receive(self, channel: paramiko.Channel, limit_s: float) -> Iterator[tuple[int, bytes]]:
+    def receive(
+        self, channel: paramiko.Channel, limit_s: float | None
+    ) -> Iterator[tuple[int, bytes]]:
         """Give what a command says as it comes, (1, stdout) and (2, stderr), until it has ended.
 
         Raises:

@@ -1,0 +1,81 @@
+"""A shell on a host, for the person at the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cloudrun.hosts.connection import Connection
+
+if TYPE_CHECKING:
+    import paramiko
+
+_CHUNK = 2**15
+
+
+def interact(connection: Connection) -> int:
+    """Give the terminal to a login shell on the host; returns the shell's exit status.
+
+    Where there is no terminal, what comes on stdin is what the shell reads.
+
+    Raises:
+        HostUnreachable: the connection was lost.
+    """
+    channel = connection.open_shell(os.environ.get("TERM", "dumb"), *shutil.get_terminal_size())
+    reader = threading.Thread(target=_send_input, args=(channel,), daemon=True)
+    with _raw_terminal(channel):
+        reader.start()
+        for stream, data in connection.receive(channel, limit_s=None):
+            target = (sys.stdout if stream == 1 else sys.stderr).buffer
+            target.write(data)
+            target.flush()
+    return connection.status(channel)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _send_input(channel: paramiko.Channel) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                channel.sendall(msvcrt.getwch().encode())
+
+    @contextlib.contextmanager
+    def _raw_terminal(channel: paramiko.Channel) -> Iterator[None]:  # noqa: ARG001
+        # Lets the console understand what the shell sends.
+        os.system("")  # noqa: S605, S607 - nothing is run
+        yield
+
+else:
+    import termios
+    import tty
+
+    def _send_input(channel: paramiko.Channel) -> None:
+        with contextlib.suppress(OSError):
+            while select.select([0], [], []) and (data := os.read(0, _CHUNK)):
+                channel.sendall(data)
+            channel.shutdown_write()
+
+    @contextlib.contextmanager
+    def _raw_terminal(channel: paramiko.Channel) -> Iterator[None]:
+        """Every key goes to the shell as it is, and it hears of the window's size."""
+        if not os.isatty(0):
+            yield
+            return
+        before = termios.tcgetattr(0)
+        resized = signal.signal(
+            signal.SIGWINCH, lambda *_: channel.resize_pty(*shutil.get_terminal_size())
+        )
+        tty.setraw(0)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGWINCH, resized)
+            termios.tcsetattr(0, termios.TCSADRAIN, before)
