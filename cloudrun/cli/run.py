@@ -11,8 +11,8 @@ import click
 
 from cloudrun.cli import options, output, runs
 from cloudrun.cli.progress import Progress
-from cloudrun.errors import BadSettings, HostUnreachable, WrongUsage
-from cloudrun.model.need import RUN_TTL_S, Command, GpuRequest, Need
+from cloudrun.errors import HostUnreachable, WrongUsage
+from cloudrun.model.need import RUN_TTL_S, GpuRequest, Need
 
 if TYPE_CHECKING:
     from cloudrun.launcher.lifecycle import Ran
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 @click.option("--env", multiple=True, metavar="NAME[=VALUE]",
               help="A variable for the command; without a value, yours. Repeatable.")  # fmt: skip
 @click.option("--requirements", metavar="FILE",
-              help="Packages to install. [default: requirements.txt, if it is there]")  # fmt: skip
+              help="Packages to install. [default: what requirements.txt or pyproject.toml "
+              "ask for]")  # fmt: skip
 @options.limits(ttl="2h")
 @options.manner
 @click.argument("argv", nargs=-1, required=True, metavar="-- CMD [ARGS]")
@@ -57,18 +58,15 @@ def command(
 
       cloudrun run --on ssh://me@box -- python train.py --epochs 3
     """
+    from cloudrun.launcher import project
+
     need = Need(
         targets=on or ("auto",),
         gpu=gpu,
         ttl_s=ttl or RUN_TTL_S,
         max_price_usd=max_price,
         max_cost_usd=max_cost,
-        command=Command(
-            argv=argv,
-            folder=str(Path.cwd()),
-            results=_below_here(results or "results"),
-            requirements=_packages(requirements),
-        ),
+        command=project.command(argv, Path.cwd(), results or "results", requirements),
     )
     environment = _environment(env)
     from cloudrun import settings
@@ -109,29 +107,6 @@ def show_end(ran: Ran, store: Store, json: bool, results: int) -> int:
         shown = store.show_command(ran.report.id)
         output.say(f"The command {ran.end.in_words()}{files}. See: {shown}")
     return ran.end.status
-
-
-def _below_here(folder: str) -> str:
-    """A folder below the project's, as the machine is to know it."""
-    path = Path(os.path.normpath(folder))
-    if path.is_absolute() or path == Path() or ".." in path.parts:
-        raise WrongUsage(
-            f"The results cannot come from '{folder}'.",
-            "They are a folder below this one, which is pushed as a whole.",
-            "Write it like: --results results",
-        )
-    return path.as_posix()
-
-
-def _packages(file: str | None) -> str | None:
-    """The text of the packages to install, where there are any."""
-    path = Path(file or "requirements.txt")
-    if file is None and not path.exists():
-        return None
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadSettings(f"The packages in {path} cannot be read.", f"{error}.") from error
 
 
 def _environment(given: tuple[str, ...]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from shlex import quote
 
 from cloudrun.errors import WorkloadFailed
-from cloudrun.hosts import jobs, scripts
+from cloudrun.hosts import jobs, remote_python, scripts
 from cloudrun.hosts.base import NOBODY, Job, Person, Ready, Tell, Work
 from cloudrun.hosts.connection import Connection, connect
 from cloudrun.hosts.link import Link
@@ -38,7 +38,24 @@ class SshHost:
 
     def prepare(self, need: Need, tell: Tell, until: float) -> Ready:
         """Find or make a Python that can do the work; see `Host.prepare`."""
-        return Ready("python3", "unknown")
+        command = need.command
+        return self.link.insist(
+            lambda connection: remote_python.prepare(
+                connection,
+                need_torch=command is None or command.torch,
+                requirements=command.requirements if command else None,
+                tell=tell,
+                until=until,
+            )
+        )
+
+    def python_with(self, package: str, tell: Tell, until: float) -> str:
+        """The path of a Python on the machine that has a package; made, where there is none."""
+        return self.link.insist(
+            lambda connection: remote_python.prepare(
+                connection, need_torch=False, requirements=package, tell=tell, until=until
+            )
+        ).python
 
     def push(self, need: Need, tell: Tell) -> None:
         """Bring the workloads or the project's folder; see `Host.push`."""
