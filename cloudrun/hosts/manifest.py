@@ -10,6 +10,7 @@ would remove it on the machine.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -357,10 +358,12 @@ def write_cache(
             known[name] = Known(
                 stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.inode, entry.digest
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(msgspec.msgpack.encode(known))
-    os.replace(part, path)
+    # It saves time and nothing else: where it cannot be kept, files are read again.
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        part.write_bytes(msgspec.msgpack.encode(known))
+        os.replace(part, path)
 
 
 def _digest_from(cache: Mapping[str, Known], path: str, stamp: Stamp) -> str:
