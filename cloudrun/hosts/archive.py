@@ -420,7 +420,8 @@ def _checked(info: tarfile.TarInfo, windows: bool, done: Extracted) -> _Member |
     if windows:
         parts = tuple(_suited(part) for part in parts)
     if kind is Kind.LINK and not _stays_in(parts, info.linkname):
-        done.notes.append(f"{name} leads out of its folder, to {shown(info.linkname)}: left out.")
+        path = shown("/".join(parts))
+        done.notes.append(f"{path} leads out of its folder, to {shown(info.linkname)}: left out.")
         return None
     if not parts and kind is not Kind.FOLDER:
         raise BadData("An archive from the machine has a file without a name.")

@@ -11,7 +11,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -140,7 +140,7 @@ def _push_once(
         remove = [*todo.remove, *_left_behind(look, here.entries)]
         todo = Difference(todo.send, todo.chmod, remove)
         if todo.is_empty and look.identity != "-" and not look.coming:
-            channel.shutdown_write()
+            _no_more(channel)
             answer.end()
             done: Pushed | None = Pushed()
         else:
@@ -233,18 +233,20 @@ def _send(
         here.stamps.update(written.stamps)
         writer.add_bytes("manifest", encode(here.entries))
         writer.end()
-        channel.shutdown_write()
+        _no_more(channel)
         verdict = answer.line()
+        # To its end, so that it has tidied up.
+        answer.end()
     except HostUnreachable:
         # The machine may have said why it closed the channel.
         verdict = answer.last_line()
         if not verdict:
             raise
+    verdict = verdict.strip()
     if verdict == "refused again":
         return None
     if verdict != "done":
         raise _refusal(verdict, connection, need)
-    answer.end()
     for note in written.notes:
         listener(Noted(note))
     files = [entry for entry in written.entries.values() if entry.kind is Kind.FILE]
@@ -375,11 +377,17 @@ def pull(
             raise Unavailable(f"The disk of {connection.hop} is full.", "", "Make room on it.")
         done: Extracted = extract(answer.chunks(), local_folder, limits, packed=packed)
         connection.send(channel, b"got it\n")
-        channel.shutdown_write()
+        _no_more(channel)
         answer.end()
     lines = [line for line in bytes(answer.said).split(b"\n") if not _TAR_IS_CALM.search(line)]
     notes = [shown(line.decode(errors="replace")) for line in lines]
     return Pulled(done.files, done.bytes, [*done.notes, *notes])
+
+
+def _no_more(channel: paramiko.Channel) -> None:
+    """End a script's input. A connection that is lost is told by what the script does not say."""
+    with suppress(paramiko.SSHException, OSError, EOFError):
+        channel.shutdown_write()
 
 
 class _Answer:
