@@ -137,7 +137,7 @@ class Connection:
         """Send bytes to a command's stdin."""
         try:
             channel.sendall(data)
-        except OSError as error:
+        except (SSHException, OSError, EOFError) as error:
             raise self._lost(error) from error
 
     def receive(
