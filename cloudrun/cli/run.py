@@ -27,6 +27,8 @@ if TYPE_CHECKING:
               help="The folder of results, which comes home. [default: results]")  # fmt: skip
 @click.option("--env", multiple=True, metavar="NAME[=VALUE]",
               help="A variable for the command; without a value, yours. Repeatable.")  # fmt: skip
+@click.option("--data", multiple=True, metavar="DIR",
+              help="A folder of data, pushed once and kept there. Repeatable.")  # fmt: skip
 @click.option("--requirements", metavar="FILE",
               help="Packages to install. [default: what requirements.txt or pyproject.toml "
               "ask for]")  # fmt: skip
@@ -40,6 +42,7 @@ def command(
     gpu: GpuRequest | None,
     results: str | None,
     env: tuple[str, ...],
+    data: tuple[str, ...],
     requirements: str | None,
     ttl: int | None,
     max_price: float | None,
@@ -66,7 +69,7 @@ def command(
         ttl_s=ttl or RUN_TTL_S,
         max_price_usd=max_price,
         max_cost_usd=max_cost,
-        command=project.command(argv, Path.cwd(), results or "results", requirements),
+        command=project.command(argv, Path.cwd(), results or "results", requirements, data),
     )
     environment = _environment(env)
     from cloudrun import settings
@@ -84,7 +87,7 @@ def command(
             environment=environment,
             store=str(kept.location),
             around=options.around(progress, yes),
-            argv=["cloudrun", *sys.argv[1:]],
+            argv=["cloudrun", *_without_secrets(sys.argv[1:], env)],
         )
     if not isinstance(ran, lifecycle.Ran):
         runs.show_left(ran, json)
@@ -107,6 +110,13 @@ def show_end(ran: Ran, store: Store, json: bool, results: int) -> int:
         shown = store.show_command(ran.report.id)
         output.say(f"The command {ran.end.in_words()}{files}. See: {shown}")
     return ran.end.status
+
+
+def _without_secrets(argv: list[str], given: tuple[str, ...]) -> list[str]:
+    """The command line as it may be written down: the values of --env are nobody's business."""
+    hidden = {item: f"{item.partition('=')[0]}=..." for item in given if "=" in item}
+    options = {f"--env={item}": f"--env={short}" for item, short in hidden.items()}
+    return [{**hidden, **options}.get(part, part) for part in argv]
 
 
 def _environment(given: tuple[str, ...]) -> dict[str, str]:

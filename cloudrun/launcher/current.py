@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -54,6 +55,7 @@ class Current:
     findings: build.Findings = field(default_factory=build.Findings)
     half_line: bytes = b""
     trouble: CloudrunError | None = None
+    pulling: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def folder(self) -> Path:

@@ -225,7 +225,8 @@ def _stop(run: Current) -> None:
 def _pull(run: Current, host: Host) -> None:
     """Bring home the results of the user's command that are new."""
     if run.row.need.command is not None:
-        count = host.pull(run.row.id, run.row.need)
+        with run.pulling:
+            count = host.pull(run.row.need)
         if count:
             run.tell(ResultsCame(count))
 
@@ -241,15 +242,12 @@ def _results_coming(run: Current, host: Host) -> Iterator[None]:
             with contextlib.suppress(CloudrunError):
                 _pull(run, host)
 
-    puller = threading.Thread(target=come, daemon=True, name="results")
     if run.row.need.command is not None and host.keeps_jobs:
-        puller.start()
+        threading.Thread(target=come, daemon=True, name="results").start()
     try:
         yield
     finally:
         over.set()
-        if puller.is_alive():
-            puller.join()
 
 
 def _left(run: Current, problem: BaseException) -> CloudrunError:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
 from cloudrun.errors import BadSettings, WrongUsage
@@ -16,7 +17,13 @@ _PROGRAMS_OF_TORCH = ("torchrun", "accelerate", "lightning")
 _MOST_FILES, _MOST_BYTES = 500, 2**20
 
 
-def command(argv: tuple[str, ...], folder: Path, results: str, requirements: str | None) -> Command:
+def command(
+    argv: tuple[str, ...],
+    folder: Path,
+    results: str = "results",
+    requirements: str | None = None,
+    data: Sequence[str] = (),
+) -> Command:
     """Describe a command of a project.
 
     Args:
@@ -24,9 +31,10 @@ def command(argv: tuple[str, ...], folder: Path, results: str, requirements: str
         folder: The project's folder.
         results: The folder of results, from the project's.
         requirements: The file of packages to install; None: what the project itself says.
+        data: Folders that are pushed once.
 
     Raises:
-        WrongUsage: the results are not below the project's folder.
+        WrongUsage: the results are not below the project's folder, or data are no folder.
         BadSettings: the file cannot be read.
     """
     return Command(
@@ -35,7 +43,15 @@ def command(argv: tuple[str, ...], folder: Path, results: str, requirements: str
         results=_below(results),
         requirements=_read(folder / requirements) if requirements else requirements_of(folder),
         torch=_uses_torch(argv, folder),
+        data=tuple(_data(folder, name) for name in data),
     )
+
+
+def _data(folder: Path, name: str) -> str:
+    path = Path(os.path.normpath(folder / Path(name).expanduser()))
+    if not path.is_dir() or path == folder:
+        raise WrongUsage(f"The data '{name}' are no folder.", "", "Write a folder: --data data")
+    return str(path)
 
 
 def _below(results: str) -> str:
