@@ -175,8 +175,10 @@ def _bracket(glob: str, at: int) -> tuple[str, int]:
             inside += _CLASSES.get(name, "")
         elif char:
             inside += re.escape(char[-1])
-        elif low[-1] <= high[-1]:
-            inside += f"{re.escape(low[-1])}-{re.escape(high[-1])}"
+        else:
+            # As in git, a range that runs backwards is its first character.
+            last = high[-1] if low[-1] <= high[-1] else low[-1]
+            inside += f"{re.escape(low[-1])}-{re.escape(last)}"
     if found["no"]:
         return f"[^/{inside}]", found.end()
     return (f"(?!/)[{inside}]" if inside else _NEVER), found.end()

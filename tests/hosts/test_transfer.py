@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -243,14 +244,14 @@ def another(machine: Machine, quick: None, tmp_path: Path) -> Iterator[Connectio
         yield connected
 
 
-def at_megabyte(number: int, act: object) -> object:
+def at_megabyte(number: int, act: Callable[[], object]) -> Callable[[int], None]:
     """A listener to progress that acts once, when so much has gone."""
     gone = [0]
 
     def progress(count: int) -> None:
         before, gone[0] = gone[0], gone[0] + count
         if before < number * 2**20 <= gone[0]:
-            act()  # type: ignore[operator]
+            act()
 
     return progress
 
@@ -266,7 +267,7 @@ def test_a_push_that_is_cut_changes_nothing_and_the_next_mends(
     (root / "secret").unlink()
     act = machine.cut if end == "link" else another.transport.close
     with pytest.raises(HostUnreachable, match="lost"):
-        push(another, root, THERE, progress=at_megabyte(8, act))  # type: ignore[arg-type]
+        push(another, root, THERE, progress=at_megabyte(8, act))
     assert tree(there(machine)) == before
     machine.mend()
     push(connection, root, THERE)
@@ -279,7 +280,7 @@ def test_a_machine_that_is_switched_off_in_a_push_is_told(
 ) -> None:
     (root / "big").write_bytes(bytes(2**24))
     with pytest.raises(HostUnreachable, match="lost"):
-        push(connection, root, THERE, progress=at_megabyte(4, machine.power_off))  # type: ignore[arg-type]
+        push(connection, root, THERE, progress=at_megabyte(4, machine.power_off))
 
 
 def test_a_machine_that_dies_while_things_are_moved_is_mended(
@@ -317,9 +318,10 @@ def small_disk(machine: Machine, megabytes: int) -> None:
     """Mount a small disk at ~/small on the machine."""
     folder = machine.home / "small"
     folder.mkdir()
-    into = f"nsenter --target {machine._init()} --mount --root"
+    into = ["nsenter", f"--target={machine._init()}", "--mount", "--root"]
     options = f"size={megabytes}m,uid=2001,gid=2001"
-    assert os.system(f"{into} mount -t tmpfs -o {options} small /home/ubuntu/small") == 0
+    mount = ["mount", "-t", "tmpfs", "-o", options, "small", "/home/ubuntu/small"]
+    subprocess.run([*into, *mount], check=True)
 
 
 @pytest.mark.parametrize("many", [True, False])
@@ -444,7 +446,7 @@ def test_a_file_that_changes_while_it_is_sent_is_told_and_sent_again(
     def shrink() -> None:
         os.truncate(root / "big", 2**21)
 
-    push(connection, root, THERE, listener=said.append, progress=at_megabyte(2, shrink))  # type: ignore[arg-type]
+    push(connection, root, THERE, listener=said.append, progress=at_megabyte(2, shrink))
     assert any(isinstance(event, Noted) and "big changed" in event.text for event in said)
     push(connection, root, THERE)
     assert tree(there(machine)) == tree(root)
@@ -460,8 +462,9 @@ def test_results_are_pulled_once_and_again_when_they_change(
 
     assert pulled() == Pulled()
     connection.run_script(
-        "mkdir -p ~/project/sub/empty; cd ~/project; echo 1 > loss; ln loss sub/same; echo x > ./-x;"
-        "ln -s loss link; ln -s /etc/passwd out; mkfifo pipe; printf x > 'a\nb'; chmod 700 loss;"
+        "mkdir -p ~/project/sub/empty; cd ~/project; echo 1 > loss; ln loss sub/same;"
+        "echo x > ./-x; ln -s loss link; ln -s /etc/passwd out; mkfifo pipe;"
+        "printf x > 'a\nb'; chmod 700 loss;"
         "printf x > \"$(printf 'bad\\377')\""
     )
     first = pulled()
