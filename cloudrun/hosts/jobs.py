@@ -77,6 +77,8 @@ def command_script(
 def start(link: Link, folder: str, command: str, seconds: int) -> RemoteJob:
     """Start a job on the machine; asked again for the same folder, it starts nothing.
 
+    Starting and following it are one exchange: `read` sees to both.
+
     Args:
         link: The way to the machine.
         folder: The job's folder on the machine, from the home.

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
-import paramiko
-
 from cloudrun.errors import (
     AccessDenied,
     BadData,
@@ -29,6 +27,7 @@ from cloudrun.errors import (
 )
 from cloudrun.hosts.archive import Extracted, Limits, Writer, extract, write_entries
 from cloudrun.hosts.connection import Connection
+from cloudrun.hosts.lean import paramiko
 from cloudrun.hosts.manifest import (
     Difference,
     Entry,
