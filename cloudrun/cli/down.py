@@ -28,7 +28,7 @@ def command(ctx: click.Context, run: str | None, everything: bool) -> None:
             names = [row.id]
     else:
         with Journal(settings.places().state) as journal:
-            names = [row.id for row in journal.open_runs()]
+            names = [row.id for row in (*journal.open_runs(), *journal.kept_runs())]
     if not names:
         output.say("Nothing is running.")
     for name in names:
@@ -40,8 +40,11 @@ def _end(ctx: click.Context, name: str) -> None:
 
     with runs.found(name) as (journal, row), Progress(ctx.find_root().obj) as progress:
         try:
-            if lifecycle.stop(row, journal, options.around(progress, yes=True)):
+            report = lifecycle.stop(row, journal, options.around(progress, yes=True))
+            if report:
                 output.say(f"Run {row.id} is ended; what there was of it is home.")
+            elif row.kept_until:
+                output.say(f"What was kept of run {row.id} is gone.")
             else:
                 output.say(f"The cloudrun that follows run {row.id} was asked to end it.")
         except WorkloadFailed:

@@ -215,3 +215,22 @@ def test_a_host_has_a_name_in_the_settings(cloudrun: Cloudrun, box: str) -> None
     done = cloudrun("run", "--", "hostname")
     assert done.stdout.startswith("crv"), done.stderr
     assert cloudrun("run", "--on", "lap", "--", "true").stderr.count("'lab'") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [(["--keep"], 0), (["--keep-failed", "10m"], 3), (["--keep-failed", "9m"], 0)],
+)
+def test_what_is_kept_is_listed_and_ended_by_down(
+    cloudrun: Cloudrun, box: str, machine: Machine, options: list[str], status: int
+) -> None:
+    kept = "--keep" in options or status != 0
+    done = cloudrun("run", "--on", box, *options, "--", "sh", "-c", f"exit {status}")
+    assert done.returncode == status, done.stderr
+    runs = machine.home / ".cloudrun" / "runs"
+    assert len(list(runs.iterdir())) == kept
+    states = [row["state"][:10] for row in json.loads(cloudrun("ps", "--json").stdout)]
+    assert states == ["kept until"] * kept
+    assert cloudrun("down", "--all").returncode == 0
+    assert list(runs.iterdir()) == []
+    assert json.loads(cloudrun("ps", "--json").stdout) == []
