@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -234,3 +236,29 @@ def test_what_is_kept_is_listed_and_ended_by_down(
     assert cloudrun("down", "--all").returncode == 0
     assert list(runs.iterdir()) == []
     assert json.loads(cloudrun("ps", "--json").stdout) == []
+
+
+def test_notebooks_open_through_a_tunnel_and_end_with_us(
+    cloudrun: Cloudrun, box: str, machine: Machine
+) -> None:
+    assert cloudrun("run", "--on", box, "--", "sh", "-c", "echo 1 >there.txt").returncode == 0
+    with subprocess.Popen(
+        [sys.executable, "-m", "cloudrun", "jupyter", "last", "--no-browser"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        token = address.partition("token=")[2]
+        api = address.partition("/lab?")[0] + "/api/contents"
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(api)  # noqa: S310
+        with urllib.request.urlopen(f"{api}?token={token}") as answer:  # noqa: S310
+            names = [entry["name"] for entry in json.load(answer)["content"]]
+        assert "there.txt" in names
+        assert token not in processes(machine)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    wait_for(lambda: "jupyterlab" not in processes(machine))
