@@ -76,6 +76,7 @@ def leave(run: Current) -> None:
         begin(run)
         with phase_of(run, "run"):
             start(run)
+            have(run.job).begin()
         have(run.host).close()
     except BaseException as error:
         closing.end(run, error)
