@@ -529,3 +529,25 @@ def test_what_the_machine_cannot_read_is_told(connection: Connection, tmp_path: 
     done = pull(connection, THERE, tmp_path / "b", marker="~/m", limits=LIMITS, leave_out=["c"])
     assert done.files == 1
     assert any("./a" in note and "Permission denied" in note for note in done.notes)
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_other_shells_and_tools_without_gnus_words_serve_too(
+    connection: Connection, machine: Machine, root: Path, tmp_path: Path, shell: str
+) -> None:
+    system = machine.home.parents[1]
+    (system / "usr/local/bin/find").write_text(
+        '#!/bin/sh\ncase "$*" in *-printf*) exit 1 ;; esac\nexec /usr/bin/find "$@"\n'
+    )
+    (system / "usr/local/bin/find").chmod(0o755)
+    (system / "usr/local/bin/sh").symlink_to(f"/usr/bin/{shell}")
+    first = push(connection, root, THERE)
+    on(connection, "echo more >> train.py; rm run.sh; echo mine > made")
+    (root / "secret").unlink()
+    assert push(connection, root, THERE) == Pushed(first.files - 1, first.bytes - 1, 1)
+    assert set(tree(there(machine))) - set(tree(root)) == {"made"}
+    assert tree(root).items() <= tree(there(machine)).items()
+    for _ in range(2):
+        done = pull(connection, THERE, tmp_path / "back", marker="~/mark", limits=LIMITS)
+        assert done.files == first.files
+    assert tree(root).keys() <= tree(tmp_path / "back").keys()
