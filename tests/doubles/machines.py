@@ -49,8 +49,13 @@ class Machine:
 
     @property
     def home(self) -> Path:
-        """The user's home folder on the machine, seen from here through its init's root."""
-        return Path(f"/proc/{self._init()}/root/home/{USER}")
+        """The user's home folder on the machine, seen from here."""
+        return self.root / "home" / USER
+
+    @property
+    def root(self) -> Path:
+        """The machine's files, seen from here through its init's root."""
+        return Path(f"/proc/{self._init()}/root")
 
     def power_off(self) -> None:
         """Pull the plug: every process of the machine is gone at once."""
