@@ -8,6 +8,7 @@ docs/performance.md). Safe: the host's key is judged before anything is sent.
 from __future__ import annotations
 
 import base64
+import contextlib
 import select
 import socket
 import threading
@@ -92,6 +93,21 @@ class Connection:
         self.send(channel, b"%d\n%b" % (len(text), text))
         return channel
 
+    @contextlib.contextmanager
+    def exchange(self, script: str) -> Iterator[paramiko.Channel]:
+        """A script as by `open_script`, its channel closed at the end, whatever it still says."""
+        channel = self.open_script(script)
+        try:
+            yield channel
+        finally:
+            # paramiko's thread wakes us through a pipe, and may be about to write into it
+            # just when it is closed: that would end the whole connection.
+            buffers: tuple[Any, ...] = (channel.in_buffer, channel.in_stderr_buffer)
+            for buffer in buffers:
+                with buffer._lock:
+                    buffer._event = None
+            channel.close()
+
     def warm(self) -> None:
         """Start a shell for the first script already."""
         self._spare = self._spare or _Opening(self._open_shell)
@@ -131,14 +147,14 @@ class Connection:
         Raises:
             HostUnreachable: the connection was lost, or nothing came for `limit_s` seconds.
         """
-        channel = self.open_script(script)
-        channel.settimeout(limit_s)
-        self.send(channel, stdin)
-        channel.shutdown_write()
         out, err = bytearray(), bytearray()
-        for number, data in self.receive(channel, limit_s):
-            (out if number == 1 else err).extend(data)
-        return Done(self.status(channel), bytes(out), bytes(err))
+        with self.exchange(script) as channel:
+            channel.settimeout(limit_s)
+            self.send(channel, stdin)
+            channel.shutdown_write()
+            for number, data in self.receive(channel, limit_s):
+                (out if number == 1 else err).extend(data)
+            return Done(self.status(channel), bytes(out), bytes(err))
 
     def send(self, channel: paramiko.Channel, data: bytes) -> None:
         """Send bytes to a command's stdin."""

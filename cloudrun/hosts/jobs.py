@@ -164,8 +164,7 @@ class RemoteJob:
     def _follow(self, connection: Connection, until: float) -> Iterator[Chunk]:
         follow = self._script("follow.sh")
         start = f"(\n{self._start}) >/dev/null 2>&1 || exit\n" if self._start else ""
-        channel = connection.open_script(start + follow)
-        try:
+        with connection.exchange(start + follow) as channel:
             while True:
                 left = until + _GRACE_S - time.monotonic()
                 if left <= 0:
@@ -176,8 +175,6 @@ class RemoteJob:
                         break
                 else:
                     return
-        finally:
-            channel.close()
 
     def _look(self, connection: Connection) -> _Look:
         done = connection.run_script(self._script("look.sh"), limit_s=_ANSWER_S)

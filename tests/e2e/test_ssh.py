@@ -259,6 +259,9 @@ def test_notebooks_open_through_a_tunnel_and_end_with_us(
         assert "there.txt" in names
         assert token not in processes(machine)
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
+        try:
+            _, stderr = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 0, stderr
     wait_for(lambda: "jupyterlab" not in processes(machine))

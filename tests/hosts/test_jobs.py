@@ -70,7 +70,7 @@ def test_to_start_it_twice_starts_it_once(link: Link, machine: Machine) -> None:
 
 def test_a_job_that_cannot_be_started_is_told(link: Link, machine: Machine) -> None:
     (machine.home / ".cloudrun").write_text("in the way")
-    with pytest.raises(WorkloadFailed, match="could not start the job.*exists"):
+    with pytest.raises(WorkloadFailed, match="could not start the job.*Not a directory"):
         read(start(link, "echo on"))
 
 
