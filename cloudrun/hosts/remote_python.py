@@ -12,17 +12,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib import resources
-from pathlib import Path
 from typing import Any, TypeVar
 
 from msgspec import structs
 
 from cloudrun.catalog.wheels import WheelChoice, install_line, torch_index
-from cloudrun.errors import BadData, CloudrunError, Refused, Unavailable, WorkloadFailed
+from cloudrun.errors import CloudrunError, Refused, Unavailable, WorkloadFailed
 from cloudrun.hosts import install_faults
 from cloudrun.hosts.base import Ready
 from cloudrun.hosts.connection import Connection
@@ -79,27 +77,6 @@ class _Task:
     @property
     def machine(self) -> str:
         return str(self.connection.hop)
-
-
-def requirements_of(folder: Path) -> str | None:
-    """What a project asks for: its requirements.txt, else pyproject.toml's dependencies.
-
-    None where it asks for nothing.
-
-    Raises:
-        BadData: one of them cannot be read.
-    """
-    listed, project = folder / "requirements.txt", folder / "pyproject.toml"
-    try:
-        if listed.is_file():
-            return listed.read_text("utf-8-sig")
-        if not project.is_file():
-            return None
-        wanted = tomllib.loads(project.read_text("utf-8")).get("project", {})
-        lines = wanted.get("dependencies", [])
-        return "".join(f"{line}\n" for line in lines) or None
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise BadData(f"What {folder} asks for cannot be read.", f"{error}.") from error
 
 
 def prepare(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
-from cloudrun.errors import BadSettings, WrongUsage
-from cloudrun.hosts.remote_python import requirements_of
+from cloudrun.errors import BadData, BadSettings, WrongUsage
 from cloudrun.model.need import Command
 
 _IMPORTS_TORCH = re.compile(rb"^\s*(?:import|from)\s+torch\b", re.MULTILINE)
@@ -52,6 +52,27 @@ def _data(folder: Path, name: str) -> str:
     if not path.is_dir() or path == folder:
         raise WrongUsage(f"The data '{name}' are no folder.", "", "Write a folder: --data data")
     return str(path)
+
+
+def requirements_of(folder: Path) -> str | None:
+    """What a project asks for: its requirements.txt, else pyproject.toml's dependencies.
+
+    None where it asks for nothing.
+
+    Raises:
+        BadData: one of them cannot be read.
+    """
+    listed, project = folder / "requirements.txt", folder / "pyproject.toml"
+    try:
+        if listed.is_file():
+            return listed.read_text("utf-8-sig")
+        if not project.is_file():
+            return None
+        wanted = tomllib.loads(project.read_text("utf-8")).get("project", {})
+        lines = wanted.get("dependencies", [])
+        return "".join(f"{line}\n" for line in lines) or None
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise BadData(f"What {folder} asks for cannot be read.", f"{error}.") from error
 
 
 def _below(results: str) -> str:

@@ -24,7 +24,7 @@ from cloudrun.hosts import dialogue, remote_python
 from cloudrun.hosts.base import Ready
 from cloudrun.hosts.connection import Connection, connect
 from cloudrun.hosts.dialogue import template
-from cloudrun.hosts.remote_python import prepare, requirements_of
+from cloudrun.hosts.remote_python import prepare
 from tests.doubles import pythons
 from tests.doubles.machines import USER, Machine, hop
 from tests.doubles.pythons import Index, gpu, loaded, put, take_away, torch, use_index, venv
@@ -617,29 +617,3 @@ def test_the_probe_computes_with_a_real_torch() -> None:
     command = [sys.executable, "-c", template("probe_torch.py"), "auto"]
     done = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert json.loads(done.stdout) == {"ok": True}, done.stderr
-
-
-@pytest.mark.parametrize(
-    ("files", "asked"),
-    [
-        ({}, None),
-        ({"requirements.txt": "numpy\n"}, "numpy\n"),
-        (
-            {"pyproject.toml": '[project]\ndependencies = ["numpy>=2", "tqdm"]\n'},
-            "numpy>=2\ntqdm\n",
-        ),
-        ({"pyproject.toml": "[tool.ruff]\n"}, None),
-        ({"requirements.txt": "a\n", "pyproject.toml": '[project]\ndependencies=["b"]\n'}, "a\n"),
-    ],
-)
-def test_what_a_project_asks_for(tmp_path: Path, files: dict[str, str], asked: str | None) -> None:
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    assert requirements_of(tmp_path) == asked
-
-
-def test_a_project_that_cannot_be_read_is_told(tmp_path: Path) -> None:
-    for text in ("[project\n", "project = 1\n", "[project]\ndependencies = 1\n"):
-        (tmp_path / "pyproject.toml").write_text(text)
-        with pytest.raises(BadData):
-            requirements_of(tmp_path)
