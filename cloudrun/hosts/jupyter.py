@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cloudrun.errors import WorkloadFailed
+from cloudrun.errors import HostUnreachable, WorkloadFailed
 from cloudrun.hosts import scripts
 from cloudrun.hosts.connection import Connection
 from cloudrun.hosts.tunnel import tunnel
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import paramiko
 
 _START_S = 90.0
+_LISTEN_S = 20.0
 # What the server says when it can be opened.
 _READY = b"is running at"
 _MOST_WORDS = 20_000
@@ -50,7 +52,9 @@ def _port(connection: Connection, channel: paramiko.Channel) -> int:
     for stream, data in connection.receive(channel, _START_S):
         said[stream] += data[:_MOST_WORDS]
         if _READY in said[2] and said[1].strip().isdigit():
-            return int(said[1])
+            port = int(said[1])
+            _wait_for(connection, port)
+            return port
     connection.status(channel)
     lines = said[2].decode(errors="replace").strip().splitlines() or ["It left no message."]
     raise WorkloadFailed(
@@ -58,3 +62,16 @@ def _port(connection: Connection, channel: paramiko.Channel) -> int:
         lines[-1][:500],
         "Look at the machine by itself: cloudrun ssh",
     )
+
+
+def _wait_for(connection: Connection, port: int) -> None:
+    """Wait until the server listens: it says that it runs a moment before."""
+    ends = time.monotonic() + _LISTEN_S
+    while True:
+        try:
+            connection.open_way("127.0.0.1", port, ("127.0.0.1", 0)).close()
+            return
+        except HostUnreachable:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(0.1)

@@ -249,18 +249,18 @@ def test_notebooks_open_through_a_tunnel_and_end_with_us(
         encoding="utf-8",
     ) as process:
         assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        token = address.partition("token=")[2]
-        api = address.partition("/lab?")[0] + "/api/contents"
-        with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(api)  # noqa: S310
-        with urllib.request.urlopen(f"{api}?token={token}") as answer:  # noqa: S310
-            names = [entry["name"] for entry in json.load(answer)["content"]]
-        assert "there.txt" in names
-        assert token not in processes(machine)
-        process.send_signal(signal.SIGINT)
         try:
-            _, stderr = process.communicate(timeout=30)
+            address = process.stdout.readline().strip()
+            token = address.partition("token=")[2]
+            api = address.partition("/lab?")[0] + "/api/contents"
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(api)  # noqa: S310
+            with urllib.request.urlopen(f"{api}?token={token}") as answer:  # noqa: S310
+                names = [entry["name"] for entry in json.load(answer)["content"]]
+            assert "there.txt" in names
+            assert token not in processes(machine)
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 0, stderr
