@@ -34,6 +34,7 @@ SECTIONS: dict[str, dict[str, _Entry]] = {
         "logs": _Entry("logs", "What a run's job has said."),
         "attach": _Entry("attach", "Follow a run again, and bring it home."),
         "ssh": _Entry("ssh", "A shell on a run's machine."),
+        "jupyter": _Entry("jupyter", "Notebooks on a run's machine, through a tunnel."),
         "down": _Entry("down", "End a run."),
     },
     "Reports": {

@@ -28,7 +28,8 @@ def command(json: bool) -> None:
     if state.exists():
         with Journal(state) as journal:
             found = recovery.recover(journal, _say)
-            rows = [_row(run, journal) for run in (*found.alive, *found.alone)]
+            rows = [_row(run, journal, "followed") for run in found.alive]
+            rows += [_row(run, journal, "goes on without us") for run in found.alone]
     if json:
         output.print_json(rows)
     elif rows:
@@ -42,7 +43,7 @@ def _say(event: object) -> None:
         output.say(event.text)
 
 
-def _row(run: RunRow, journal: Journal) -> dict[str, Any]:
+def _row(run: RunRow, journal: Journal, state: str) -> dict[str, Any]:
     steps = journal.steps(run.id)
     offer = run.plan.offers[0] if run.plan else None
     # Not below nothing, where the clock was set back.
@@ -51,11 +52,12 @@ def _row(run: RunRow, journal: Journal) -> dict[str, Any]:
     return {
         "run": {
             "id": run.id,
-            "workload": run.need.workload,
-            "profile": run.need.profile,
+            "workload": "command" if run.need.command else run.need.workload,
+            "profile": "" if run.need.command else run.need.profile,
             "target": ",".join(run.need.targets),
         },
         "phase": steps[-1].phase if steps else "plan",
+        "state": state,
         "started": run.created,
         "seconds": round(age, 1),
         "machine": offer.where if offer else None,

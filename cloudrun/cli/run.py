@@ -11,8 +11,8 @@ import click
 
 from cloudrun.cli import options, output, runs
 from cloudrun.cli.progress import Progress
-from cloudrun.errors import BadSettings, HostUnreachable, WrongUsage
-from cloudrun.model.need import RUN_TTL_S, Command, GpuRequest, Need
+from cloudrun.errors import HostUnreachable, WrongUsage
+from cloudrun.model.need import RUN_TTL_S, GpuRequest, Need
 
 if TYPE_CHECKING:
     from cloudrun.launcher.lifecycle import Ran
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
               help="The folder of results, which comes home. [default: results]")  # fmt: skip
 @click.option("--env", multiple=True, metavar="NAME[=VALUE]",
               help="A variable for the command; without a value, yours. Repeatable.")  # fmt: skip
+@click.option("--data", multiple=True, metavar="DIR",
+              help="A folder of data, pushed once and kept there. Repeatable.")  # fmt: skip
 @click.option("--requirements", metavar="FILE",
-              help="Packages to install. [default: requirements.txt, if it is there]")  # fmt: skip
+              help="Packages to install. [default: what requirements.txt or pyproject.toml "
+              "ask for]")  # fmt: skip
 @options.limits(ttl="2h")
 @options.manner
 @click.argument("argv", nargs=-1, required=True, metavar="-- CMD [ARGS]")
@@ -39,6 +42,7 @@ def command(
     gpu: GpuRequest | None,
     results: str | None,
     env: tuple[str, ...],
+    data: tuple[str, ...],
     requirements: str | None,
     ttl: int | None,
     max_price: float | None,
@@ -57,18 +61,15 @@ def command(
 
       cloudrun run --on ssh://me@box -- python train.py --epochs 3
     """
+    from cloudrun.launcher import project
+
     need = Need(
         targets=on or ("auto",),
         gpu=gpu,
         ttl_s=ttl or RUN_TTL_S,
         max_price_usd=max_price,
         max_cost_usd=max_cost,
-        command=Command(
-            argv=argv,
-            folder=str(Path.cwd()),
-            results=_below_here(results or "results"),
-            requirements=_packages(requirements),
-        ),
+        command=project.command(argv, Path.cwd(), results or "results", requirements, data),
     )
     environment = _environment(env)
     from cloudrun import settings
@@ -86,7 +87,7 @@ def command(
             environment=environment,
             store=str(kept.location),
             around=options.around(progress, yes),
-            argv=["cloudrun", *sys.argv[1:]],
+            argv=["cloudrun", *_without_secrets(sys.argv[1:], env)],
         )
     if not isinstance(ran, lifecycle.Ran):
         runs.show_left(ran, json)
@@ -111,27 +112,11 @@ def show_end(ran: Ran, store: Store, json: bool, results: int) -> int:
     return ran.end.status
 
 
-def _below_here(folder: str) -> str:
-    """A folder below the project's, as the machine is to know it."""
-    path = Path(os.path.normpath(folder))
-    if path.is_absolute() or path == Path() or ".." in path.parts:
-        raise WrongUsage(
-            f"The results cannot come from '{folder}'.",
-            "They are a folder below this one, which is pushed as a whole.",
-            "Write it like: --results results",
-        )
-    return path.as_posix()
-
-
-def _packages(file: str | None) -> str | None:
-    """The text of the packages to install, where there are any."""
-    path = Path(file or "requirements.txt")
-    if file is None and not path.exists():
-        return None
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadSettings(f"The packages in {path} cannot be read.", f"{error}.") from error
+def _without_secrets(argv: list[str], given: tuple[str, ...]) -> list[str]:
+    """The command line as it may be written down: the values of --env are nobody's business."""
+    hidden = {item: f"{item.partition('=')[0]}=..." for item in given if "=" in item}
+    options = {f"--env={item}": f"--env={short}" for item, short in hidden.items()}
+    return [{**hidden, **options}.get(part, part) for part in argv]
 
 
 def _environment(given: tuple[str, ...]) -> dict[str, str]:

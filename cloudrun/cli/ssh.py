@@ -6,7 +6,6 @@ import click
 
 from cloudrun.cli import options, output, runs
 from cloudrun.cli.progress import Progress
-from cloudrun.errors import WrongUsage
 
 
 @click.command("ssh", cls=output.Command)
@@ -17,15 +16,8 @@ def command(ctx: click.Context, run: str) -> int:
 
     RUN is a run's id, a unique beginning of it, or `last`.
     """
-    from cloudrun.hosts.shell import interact
     from cloudrun.launcher import machines
 
     with runs.found(run) as (_, row), Progress(ctx.find_root().obj) as progress:
-        if row.machine is None or row.machine.address is None:
-            raise WrongUsage(
-                f"Run {row.id} has no machine but this one.", "", "Open a shell as you always do."
-            )
         progress.pause()
-        host = machines.reach(row.machine, options.person(progress))
-        with host.link.connection as connection:
-            return interact(connection)
+        return machines.open_shell(row, options.person(progress))

@@ -158,7 +158,7 @@ class Host(Protocol):
         """
         ...
 
-    def pull(self, run_id: str, need: Need) -> int:
+    def pull(self, need: Need) -> int:
         """Bring home the results that are new or have changed; returns how many files."""
         ...
 

@@ -93,6 +93,21 @@ class Connection:
         self.send(channel, text)
         return channel
 
+    def open_way(self, host: str, port: int, origin: tuple[str, int]) -> paramiko.Channel:
+        """Open a way through the host to a port that it can reach, for `origin` here.
+
+        Raises:
+            HostUnreachable: nothing listens there, or the connection is lost.
+        """
+        try:
+            return self.transport.open_channel(
+                "direct-tcpip", (host, port), origin, timeout=CONNECT_S
+            )
+        except (SSHException, OSError, EOFError) as error:
+            raise HostUnreachable(
+                f"Port {port} cannot be reached through {self.hop}.", f"{error}."
+            ) from error
+
     def open_shell(self, terminal: str, columns: int, rows: int) -> paramiko.Channel:
         """Start the user's login shell in a terminal of this type and size."""
         try:
@@ -122,7 +137,7 @@ class Connection:
         """Send bytes to a command's stdin."""
         try:
             channel.sendall(data)
-        except OSError as error:
+        except (SSHException, OSError, EOFError) as error:
             raise self._lost(error) from error
 
     def receive(

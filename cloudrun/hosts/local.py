@@ -72,7 +72,7 @@ class LocalHost:
         """Nothing to go on with: a job here ends with its cloudrun."""
         raise Bug(f"Run {run_id} was to go on, from {out_at} and {err_at}, on this machine.")
 
-    def pull(self, run_id: str, need: Need) -> int:
+    def pull(self, need: Need) -> int:
         """Nothing: what a command makes here is here."""
         return 0
 

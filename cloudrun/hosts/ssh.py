@@ -7,6 +7,7 @@ next push), `data`, `environments` and `workloads`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import platform
@@ -16,16 +17,23 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from shlex import quote
 
+from cloudrun import settings
 from cloudrun.errors import WorkloadFailed
-from cloudrun.hosts import jobs, scripts
+from cloudrun.hosts import jobs, remote_python, scripts, transfer
+from cloudrun.hosts.archive import Limits
 from cloudrun.hosts.base import NOBODY, Job, Person, Ready, Tell, Work
 from cloudrun.hosts.connection import Connection, connect
 from cloudrun.hosts.link import Link
 from cloudrun.hosts.sshconfig import Hop
+from cloudrun.model.events import Event, Noted
 from cloudrun.model.need import Command, Need
+from cloudrun.model.words import format_bytes
 from cloudrun.reports.build import WORKLOADS, workload_sha256
 
 HOME = ".cloudrun"
+# What may come home at a time: more than a training leaves behind, less than a bomb.
+_RESULTS = Limits(bytes=2 * 2**40, members=10**6)
+_WORTH_TELLING = 2**20
 
 
 class SshHost:
@@ -38,14 +46,35 @@ class SshHost:
 
     def prepare(self, need: Need, tell: Tell, until: float) -> Ready:
         """Find or make a Python that can do the work; see `Host.prepare`."""
-        return Ready("python3", "unknown")
+        command = need.command
+        return self.link.insist(
+            lambda connection: remote_python.prepare(
+                connection,
+                need_torch=command is None or command.torch,
+                requirements=command.requirements if command else None,
+                tell=tell,
+                until=until,
+            )
+        )
+
+    def python_with(self, package: str, tell: Tell, until: float) -> str:
+        """The path of a Python on the machine that has a package; made, where there is none."""
+        return self.link.insist(
+            lambda connection: remote_python.prepare(
+                connection, need_torch=False, requirements=package, tell=tell, until=until
+            )
+        ).python
 
     def push(self, need: Need, tell: Tell) -> None:
         """Bring the workloads or the project's folder; see `Host.push`."""
-        if need.command is None:
+        command = need.command
+        if command is None:
             self.link.insist(_push_workloads)
-        else:
-            raise NotImplementedError
+            return
+        pushes = [(Path(command.folder), project_folder(command), _apart(command))]
+        pushes += [(Path(folder), _data_folder(folder), []) for folder in command.data]
+        for here, there, leave_out in pushes:
+            self.link.insist(functools.partial(_push, here, there, leave_out, tell))
 
     def start(self, ready: Ready, need: Need, work: Work) -> Job:
         """Start the work under a supervisor; see `Host.start`."""
@@ -58,9 +87,23 @@ class SshHost:
         """Go on with a job; see `Host.resume`."""
         return jobs.RemoteJob(self.link, _job_folder(run_id), out_at, err_at)
 
-    def pull(self, run_id: str, need: Need) -> int:
+    def pull(self, need: Need) -> int:
         """Bring the results home; see `Host.pull`."""
-        raise NotImplementedError
+        command = need.command
+        if command is None:
+            return 0
+        there = f"{project_folder(command)}/{command.results}"
+        pulled = self.link.insist(
+            lambda connection: transfer.pull(
+                connection,
+                f"~/{there}",
+                Path(command.folder) / command.results,
+                # Beside the project: what came home once does not come again.
+                marker=f"~/{there.replace('/', '-')}",
+                limits=_RESULTS,
+            )
+        )
+        return pulled.files
 
     def forget(self, run_id: str) -> None:
         """Remove the run's folder; see `Host.forget`."""
@@ -69,7 +112,7 @@ class SshHost:
 
     def close(self) -> None:
         """Close the connection."""
-        self.link.drop()
+        self.link.close()
 
 
 def _command_of_ours(ready: Ready, work: Work) -> str:
@@ -81,6 +124,12 @@ def _command_of_ours(ready: Ready, work: Work) -> str:
 
 def _users_command(ready: Ready, command: Command, work: Work) -> str:
     then = [f"mkdir -p {quote(command.results)}"]
+    for folder in command.data:
+        name = data_name(command, folder)
+        parent = PurePosixPath(name).parent.as_posix()
+        then += [
+            f'mkdir -p {quote(parent)} && ln -sfn "$HOME"/{_data_folder(folder)} {quote(name)}'
+        ]
     if ready.python:
         # What pip and the like see too: the environment is the one in use.
         programs = PurePosixPath(ready.python).parent
@@ -107,14 +156,57 @@ def _push_workloads(connection: Connection) -> None:
 
 
 def project_folder(command: Command) -> str:
-    """Where the project of a command lies on the machine, from the home.
+    """Where the project of a command lies on the machine, from the home."""
+    return f"{HOME}/projects/{_name_there(command.folder)}"
+
+
+def data_name(command: Command, folder: str) -> str:
+    """Under which name the command finds a data folder: as it lies in the project, else its own."""
+    path = Path(folder)
+    if path.is_relative_to(command.folder):
+        return path.relative_to(command.folder).as_posix()
+    return path.name
+
+
+def _data_folder(folder: str) -> str:
+    return f"{HOME}/data/{_name_there(folder)}"
+
+
+def _name_there(folder: str) -> str:
+    """The name of a folder on the machine.
 
     The same folder of the same computer goes to the same place, so that only
     what has changed is pushed the next time.
     """
-    here = hashlib.sha256(f"{platform.node()}\0{command.folder}".encode()).hexdigest()[:10]
-    name = re.sub(r"[^A-Za-z0-9_.-]", "-", Path(command.folder).name).strip(".-") or "project"
-    return f"{HOME}/projects/{name[:40]}-{here}"
+    here = hashlib.sha256(f"{platform.node()}\0{folder}".encode()).hexdigest()[:10]
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", Path(folder).name).strip(".-") or "folder"
+    return f"{name[:40]}-{here}"
+
+
+def _push(
+    here: Path, there: str, leave_out: Sequence[str], tell: Tell, connection: Connection
+) -> None:
+    """Bring one folder to the machine."""
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Noted):
+            tell(event.text)
+
+    pushed = transfer.push(
+        connection,
+        here,
+        f"~/{there}",
+        leave_out=leave_out,
+        cache=settings.places().state / "digests" / _name_there(str(here)),
+        listener=listen,
+    )
+    if pushed.bytes >= _WORTH_TELLING:
+        tell(f"Pushed {pushed.files} files of {here}, {format_bytes(pushed.bytes)}.")
+
+
+def _apart(command: Command) -> list[str]:
+    """What of the project's folder is not pushed with it: results, and data that go apart."""
+    return [command.results, *(data_name(command, folder) for folder in command.data)]
 
 
 def _job_folder(run_id: str) -> str:

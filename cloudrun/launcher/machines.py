@@ -1,17 +1,59 @@
-"""The machines of runs, for those who want to be on one."""
+"""The machines of runs, for those who want to be on one: a shell, notebooks."""
 
 from __future__ import annotations
 
-from cloudrun.errors import Bug
+from collections.abc import Callable
+
+from cloudrun.errors import WrongUsage
+from cloudrun.hosts import jupyter, shell
 from cloudrun.hosts.base import Person
-from cloudrun.hosts.ssh import SshHost
-from cloudrun.model.machine import Machine
+from cloudrun.hosts.ssh import HOME, SshHost, project_folder
+from cloudrun.launcher.journal import RunRow
 from cloudrun.providers import base as providers
 
 
-def reach(machine: Machine, person: Person) -> SshHost:
-    """Open a machine that has an address."""
-    host = providers.load(machine.offer.provider).connect(machine, person)
+def open_shell(row: RunRow, person: Person) -> int:
+    """Give the terminal to a shell on the run's machine; returns the shell's exit status.
+
+    Raises:
+        WrongUsage: the run's machine is this one.
+        HostUnreachable: it cannot be reached, or was lost.
+    """
+    host = _reach(row, person)
+    try:
+        return shell.interact(host.link.connection)
+    finally:
+        host.close()
+
+
+def notebooks(row: RunRow, person: Person, opened: Callable[[str], None], until: float) -> None:
+    """Serve notebooks in the run's folder on its machine, until the server or we end.
+
+    Args:
+        row: The run.
+        person: Who is asked and told on the way.
+        opened: Is told the address to open here.
+        until: The moment (`time.monotonic()`) at which jupyterlab must be installed.
+
+    Raises:
+        As `open_shell`; WorkloadFailed: the server cannot be installed or started.
+    """
+    host = _reach(row, person)
+    try:
+        python = host.python_with("jupyterlab", person.tell, until)
+        command = row.need.command
+        folder = project_folder(command) if command else f"{HOME}/notebooks"
+        jupyter.serve(host.link.connection, python, folder, opened)
+    finally:
+        host.close()
+
+
+def _reach(row: RunRow, person: Person) -> SshHost:
+    """Open the run's machine."""
+    machine = row.machine
+    host = providers.load(machine.offer.provider).connect(machine, person) if machine else None
     if not isinstance(host, SshHost):
-        raise Bug(f"The machine {machine.id} is not reached over SSH.")
+        raise WrongUsage(
+            f"Run {row.id} has no machine but this one.", "", "Use this one as you always do."
+        )
     return host

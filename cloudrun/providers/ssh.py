@@ -35,7 +35,10 @@ def create(offer: Offer, run_id: str, deadline: str) -> Machine:
 def connect(machine: Machine, person: Person) -> SshHost:
     """Open a connection; the keys of hosts that a person trusts are kept among our own."""
     way = route(machine.address or "")
-    return SshHost(way, settings.places().state / "known_hosts", person)
+    host = SshHost(way, settings.places().state / "known_hosts", person)
+    # Once, without patience: a machine that cannot be reached now will not be in a minute.
+    host.link.open()
+    return host
 
 
 def find() -> Sequence[Machine]:

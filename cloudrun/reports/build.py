@@ -70,8 +70,8 @@ def make_report(
         id=row.id,
         run=Run(
             id=row.id,
-            workload=row.need.workload,
-            profile=row.need.profile,
+            workload="command" if row.need.command else row.need.workload,
+            profile="" if row.need.command else row.need.profile,
             target=",".join(row.need.targets)[:200],
         ),
         created=row.created,

@@ -159,6 +159,17 @@ def trust(machine: Machine, known: Path) -> None:
     known.write_text(f"{machine.address} {machine.host_key}\n")
 
 
+def processes(machine: Machine) -> str:
+    """The command lines of the machine's processes."""
+    lines = []
+    for folder in (machine.root / "proc").iterdir():
+        # One may end while we look.
+        with contextlib.suppress(OSError):
+            if folder.name.isdigit():
+                lines.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return "\n".join(lines)
+
+
 def make_key(path: Path) -> str:
     """Make an ed25519 key pair; returns the public key's type and base64."""
     subprocess.run(

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from cloudrun.errors import HostUnreachable
+from cloudrun.launcher import lifecycle, project
+from cloudrun.model.events import CommandSaid, Event
+from cloudrun.model.need import Need
 from tests.conftest import Cloudrun
-from tests.doubles.machines import USER, Machine
+from tests.doubles.machines import USER, Machine, processes
 
 Done = subprocess.CompletedProcess[str]
 
@@ -57,3 +64,154 @@ def test_a_shell_opens_on_the_machine_of_a_run(cloudrun: Cloudrun, box: str) -> 
 
 def test_without_a_machine_of_its_own_there_is_no_shell(cloudrun: Cloudrun) -> None:
     assert cloudrun("ssh", "last").returncode == 2
+
+
+def test_a_command_runs_there_and_its_results_come_home(
+    cloudrun: Cloudrun, box: str, tmp_path: Path
+) -> None:
+    work = Path.cwd()
+    (work / "data").mkdir()
+    (work / "data" / "numbers").write_text("1 2 3")
+    (work / "work.sh").write_text(
+        "pwd; cat data/numbers; echo oh >&2; mkdir -p results/deep; echo $SECRET >results/deep/a\n"
+        "exit 7\n"
+    )
+    done = cloudrun(
+        *("run", "--on", box, "--data", "data", "--env", "SECRET=s3cret", "--env=B=s3cret"),
+        *("--", "sh", "work.sh"),
+    )
+    assert done.returncode == 7, done.stderr
+    assert done.stdout.startswith("/home/ubuntu/.cloudrun/projects/work-")
+    assert done.stdout.endswith("1 2 3")
+    assert "\noh\n" in done.stderr
+    assert "exit status 7; 1 file of results came home" in " ".join(done.stderr.split())
+    assert (work / "results" / "deep" / "a").read_text() == "s3cret\n"
+    report = json.loads(cloudrun("report", "show", "--json").stdout)
+    assert (report["outcome"], report["run"]["workload"]) == ("failed", "command")
+    assert report["provenance"]["argv"].count("SECRET=...") == 1
+    ours = [path for path in Path(os.environ["CLOUDRUN_HOME"]).rglob("*") if path.is_file()]
+    assert not any(b"s3cret" in path.read_bytes() for path in ours)
+    assert cloudrun("ps").stderr == "Nothing is running.\n"
+
+
+def wait_for(what: Callable[[], object]) -> None:
+    ends = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+
+
+COUNT = "i=0; while [ ! -e stop ]; do echo $i; i=$((i+1)); sleep 0.01; done; echo done >&2"
+
+
+def test_a_detached_run_is_listed_read_and_brought_home(
+    cloudrun: Cloudrun, box: str, machine: Machine
+) -> None:
+    left = cloudrun("run", "--on", box, "--detach", "--", "sh", "-c", f"mkdir results; {COUNT}")
+    assert left.returncode == 0, left.stderr
+    run = left.stdout.split()[0]
+    (listed,) = json.loads(cloudrun("ps", "--json").stdout)
+    assert (listed["run"]["id"], listed["state"]) == (run, "goes on without us")
+    wait_for(lambda: "3\n" in cloudrun("logs", "last").stdout)
+    (project,) = (machine.home / ".cloudrun" / "projects").glob("work-*")
+    (project / "stop").touch()
+    followed = cloudrun("logs", "-f", run[:6])
+    assert followed.stdout.startswith("0\n1\n2\n")
+    assert "done" in followed.stderr
+    attached = cloudrun("attach", run)
+    assert attached.returncode == 0, attached.stderr
+    assert attached.stdout == followed.stdout
+    assert cloudrun("ps").stderr == "Nothing is running.\n"
+    assert cloudrun("logs", run).stdout == followed.stdout
+    assert not (machine.home / ".cloudrun" / "runs" / run).exists()
+    again = cloudrun("attach", run)
+    assert (again.returncode, "is over" in again.stderr) == (2, True)
+
+
+def test_a_killed_cloudrun_is_taken_up_where_it_was(box: str, cloudrun: Cloudrun) -> None:
+    command = [sys.executable, "-m", "cloudrun", "run", "--on", box, "--", "sh", "-c"]
+    with subprocess.Popen(
+        [*command, "seq 200000; mkdir results; echo x >results/y"], stdout=subprocess.PIPE
+    ) as first:
+        assert first.stdout is not None
+        began = first.stdout.read(50_000)
+        first.kill()
+    attached = cloudrun("attach", "last")
+    assert attached.returncode == 0, attached.stderr
+    whole = "".join(f"{number}\n" for number in range(1, 200_001))
+    assert whole.startswith(began.decode())
+    assert whole.endswith(attached.stdout)
+    assert cloudrun("logs", "last").stdout == whole
+    assert Path("results/y").read_text() == "x\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_without_a_terminal_a_signal_stops_the_job_and_keeps_its_results(
+    box: str, machine: Machine, cloudrun: Cloudrun, number: signal.Signals
+) -> None:
+    shell = "mkdir results; echo half >results/model; echo on; sleep 976"
+    with subprocess.Popen(
+        [sys.executable, "-m", "cloudrun", "run", "--on", box, "--", "sh", "-c", shell],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "on\n"
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert Path("results/model").read_text() == "half\n"
+    assert "sleep 976" not in processes(machine)
+    assert cloudrun("ps").stderr == "Nothing is running.\n"
+
+
+def test_the_deadline_is_75_and_what_there_is_comes_home(cloudrun: Cloudrun, box: str) -> None:
+    shell = "mkdir results; echo half >results/model; sleep 976"
+    done = cloudrun("run", "--on", box, "--ttl", "2s", "--", "sh", "-c", shell)
+    assert done.returncode == 75, done.stderr
+    assert Path("results/model").read_text() == "half\n"
+
+
+def test_down_ends_a_run_that_goes_on_alone(cloudrun: Cloudrun, box: str, machine: Machine) -> None:
+    left = cloudrun("run", "--on", box, "--detach", "--", "sh", "-c", "echo on; sleep 975")
+    assert left.returncode == 0, left.stderr
+    ended = cloudrun("down", "last")
+    assert ended.returncode == 0, ended.stderr
+    assert "sleep 975" not in processes(machine)
+    assert cloudrun("ps").stderr == "Nothing is running.\n"
+    assert cloudrun("down", "--all").stderr == "Nothing is running.\n"
+
+
+def test_a_machine_that_goes_out_ends_the_command_in_words(
+    box: str, machine: Machine, monkeypatch: pytest.MonkeyPatch, cloudrun: Cloudrun
+) -> None:
+    monkeypatch.setattr("cloudrun.hosts.link.PATIENCE_S", 2.0)
+    monkeypatch.setattr("cloudrun.hosts.connection.DEAD_S", 8)
+    monkeypatch.setattr("cloudrun.hosts.connection.CONNECT_S", 2.0)
+
+    def listener(event: Event) -> None:
+        if isinstance(event, CommandSaid):
+            machine.power_off()
+
+    need = Need(targets=(box,), command=project.command(("sh", "-c", "echo on; sleep 9"), Path()))
+    with pytest.raises(HostUnreachable, match="cloudrun attach"):
+        lifecycle.run(need, around=lifecycle.Around(listener=listener))
+    assert cloudrun("ps", "--json").stdout.count("goes on without us") == 1
+
+
+def test_an_unknown_host_is_refused_where_nobody_is_there(
+    cloudrun: Cloudrun, box: str, machine: Machine, tmp_path: Path
+) -> None:
+    (tmp_path / "user" / ".ssh" / "known_hosts").unlink()
+    done = cloudrun("run", "--on", box, "--yes", "--", "true")
+    assert done.returncode == 76
+    assert "not known" in done.stderr
+
+
+def test_a_host_has_a_name_in_the_settings(cloudrun: Cloudrun, box: str) -> None:
+    assert cloudrun("config", "set", "hosts.lab", box).returncode == 0
+    assert cloudrun("config", "set", "run.on", "lab").returncode == 0
+    done = cloudrun("run", "--", "hostname")
+    assert done.stdout.startswith("crv"), done.stderr
+    assert cloudrun("run", "--on", "lap", "--", "true").stderr.count("'lab'") == 1

@@ -16,7 +16,7 @@ from cloudrun.errors import DeadlineReached, HostUnreachable
 from cloudrun.hosts import jobs
 from cloudrun.hosts.base import Chunk, JobEnd
 from cloudrun.hosts.link import Link
-from tests.doubles.machines import Machine
+from tests.doubles.machines import Machine, processes
 
 FAR = 100.0
 FOLDER = ".cloudrun/runs/r1/job"
@@ -36,15 +36,6 @@ def joined(chunks: Iterable[Chunk]) -> tuple[bytes, bytes]:
     for chunk in chunks:
         streams[chunk.stream] += chunk.data
     return bytes(streams[1]), bytes(streams[2])
-
-
-def processes(machine: Machine) -> str:
-    """The command lines of the machine's processes, from inside."""
-    return "\n".join(
-        (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        for folder in (machine.root / "proc").iterdir()
-        if folder.name.isdigit() and (folder / "cmdline").exists()
-    )
 
 
 def test_both_streams_and_the_exit_status_come_home(link: Link) -> None:

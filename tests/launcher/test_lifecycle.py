@@ -26,6 +26,7 @@ from cloudrun.launcher.journal import Journal
 from cloudrun.model.events import Event, Noted, PhaseStarted, WorkloadSaid
 from cloudrun.model.need import Need
 from cloudrun.model.run import PHASES
+from cloudrun.providers import base as providers
 from cloudrun.reports.schema import Report
 from cloudrun.reports.store import open_store
 from tests.doubles.paid import PaidProvider
@@ -36,7 +37,7 @@ NEED = Need(targets=("paid",), workload="smoke")
 @pytest.fixture
 def provider(monkeypatch: pytest.MonkeyPatch) -> PaidProvider:
     paid = PaidProvider()
-    monkeypatch.setattr(lifecycle.providers, "load", lambda _name: paid)
+    monkeypatch.setattr(providers, "load", lambda _name: paid)
     return paid
 
 

@@ -1,0 +1,131 @@
+"""How a run ends: everything is let go, what it found becomes a report, errors say where it is."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from typing import Literal
+
+from cloudrun.errors import (
+    BadSettings,
+    CloudrunError,
+    DeadlineReached,
+    Interrupted,
+    WorkloadFailed,
+)
+from cloudrun.launcher import recovery
+from cloudrun.launcher.current import Current, have, phase_of
+from cloudrun.launcher.journal import RunRow
+from cloudrun.model.need import provider_of
+from cloudrun.reports import build
+from cloudrun.reports.schema import Check, Report
+
+
+def end(run: Current, problem: BaseException | None) -> None:
+    """Let go of everything that the run got hold of. Can be called again, and harms nothing.
+
+    What fails keeps nothing of the rest from being ended.
+    """
+    with phase_of(run, "end"), contextlib.ExitStack() as endings:
+        # Called in the reverse order, each whatever the one before it did.
+        if run.machine is not None:
+            endings.callback(run.provider.terminate, run.machine)
+        if run.host is not None:
+            endings.callback(run.host.close)
+        if run.host is not None and run.ended is not None and problem is None:
+            endings.callback(run.host.forget, run.row.id)
+        if run.job is not None and run.ended is None:
+            endings.callback(run.job.stop)
+
+
+def close(run: Current, problem: BaseException | None) -> Report:
+    """Make, store and return the report, or raise what went wrong, saying where the report is."""
+    findings = run.findings
+    _note_the_end(run)
+    findings.notes += run.notes + [disturbance(other) for other in _at_the_same_time(run)]
+    problem = problem or run.trouble
+    if problem is None and not build.says_anything(findings):
+        problem = WorkloadFailed(
+            "The workload ended without a word.",
+            " ".join(findings.notes)[:500],
+            "Try torch by itself: cloudrun doctor",
+        )
+    cut_off = run.ended is not None and run.ended.reason != "exit"
+    outcome = "partial" if cut_off else build.outcome(run.row.need, findings)
+    report = None
+    if run.plan and run.offer and build.says_anything(findings):
+        report = build.make_report(
+            run.row,
+            offer=run.offer,
+            findings=findings,
+            timeline=run.timeline,
+            predicted_usd=run.plan.usd,
+            outcome=outcome,
+        )
+    try:
+        path = run.store.add(report) if report else None
+    except BadSettings as error:
+        error.try_this += " The report waits: 'cloudrun ps' stores it as soon as it can be."
+        raise
+    run.journal.end_run(run.row.id, outcome, path)
+    if problem is not None:
+        raise _explained(run, problem, report) from problem.__cause__
+    return have(report)
+
+
+def _note_the_end(run: Current) -> None:
+    """Put into the findings how the user's command ended, or that a workload died."""
+    end, findings, need = run.ended, run.findings, run.row.need
+    if end is None:
+        return
+    if need.command is not None:
+        status: Literal["pass", "fail"] = "pass" if end.status == 0 else "fail"
+        detail = f"'{shlex.join(need.command.argv)[:500]}' {end.in_words()}."
+        findings.checks.append(Check(name="command", status=status, detail=detail))
+    elif build.outcome(need, findings) == "partial":
+        last = recovery.last_words(run.folder) or "it left no message"
+        findings.notes.append(f"The workload {end.in_words()}: {last}")
+
+
+def _at_the_same_time(run: Current) -> list[str]:
+    """The other runs that were alive on this machine while this one was, by their ids."""
+    try:
+        others = run.journal.runs_since(run.row.created, run.row.id)
+        return [other.id for other in others if is_here(run.row) and is_here(other)]
+    except CloudrunError as error:
+        run.trouble = run.trouble or error
+        return []
+
+
+def is_here(row: RunRow) -> bool:
+    """Whether a run measures on this machine."""
+    return any(provider_of(target) == "local" for target in row.need.targets)
+
+
+def disturbance(other: str) -> str:
+    """The sentence about another run, by its id, that measured here at the same time."""
+    return (
+        f"Run {other} was measuring on this machine at the same time; "
+        "both are slower than they would be alone."
+    )
+
+
+def _explained(run: Current, problem: BaseException, report: Report | None) -> BaseException:
+    """The error to raise: what went wrong, and where to find what was measured."""
+    where = f"See what was measured: {run.store.show_command(report.id)}" if report else ""
+    if isinstance(problem, KeyboardInterrupt):
+        kept = "what it had measured is kept" if report else "it had measured nothing yet"
+        return Interrupted(
+            "The run was interrupted.", f"All that it had started was ended; {kept}.", where
+        )
+    if isinstance(problem, DeadlineReached):
+        shorter = "bench" in run.row.need.workloads and run.row.need.profile != "quick"
+        less = ", or less work with --profile quick" if shorter else ""
+        return DeadlineReached(
+            problem.what,
+            "It was stopped, and what there was by then is kept.",
+            f"Give it more time with --ttl{less}. {where}".strip(),
+        )
+    if isinstance(problem, CloudrunError) and where:
+        problem.try_this = f"{problem.try_this} {where}".strip()
+    return problem

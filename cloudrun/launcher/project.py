@@ -1,0 +1,108 @@
+"""A user's project: what its command needs on the machine."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePath
+
+from cloudrun.errors import BadSettings, WrongUsage
+from cloudrun.hosts.remote_python import requirements_of
+from cloudrun.model.need import Command
+
+_IMPORTS_TORCH = re.compile(rb"^\s*(?:import|from)\s+torch\b", re.MULTILINE)
+_PROGRAMS_OF_TORCH = ("torchrun", "accelerate", "lightning")
+# A project's own files are few; what is more is data or other people's code.
+_MOST_FILES, _MOST_BYTES = 500, 2**20
+
+
+def command(
+    argv: tuple[str, ...],
+    folder: Path,
+    results: str = "results",
+    requirements: str | None = None,
+    data: Sequence[str] = (),
+) -> Command:
+    """Describe a command of a project.
+
+    Args:
+        argv: The command.
+        folder: The project's folder.
+        results: The folder of results, from the project's.
+        requirements: The file of packages to install; None: what the project itself says.
+        data: Folders that are pushed once.
+
+    Raises:
+        WrongUsage: the results are not below the project's folder, or data are no folder.
+        BadSettings: the file cannot be read.
+    """
+    return Command(
+        argv=argv,
+        folder=str(folder),
+        results=_below(results),
+        requirements=_read(folder / requirements) if requirements else requirements_of(folder),
+        torch=_uses_torch(argv, folder),
+        data=tuple(_data(folder, name) for name in data),
+    )
+
+
+def _data(folder: Path, name: str) -> str:
+    path = Path(os.path.normpath(folder / Path(name).expanduser()))
+    if not path.is_dir() or path == folder:
+        raise WrongUsage(f"The data '{name}' are no folder.", "", "Write a folder: --data data")
+    return str(path)
+
+
+def _below(results: str) -> str:
+    path = PurePath(results)
+    if path.is_absolute() or path.as_posix() == "." or ".." in path.parts:
+        raise WrongUsage(
+            f"The results cannot come from '{results}'.",
+            "They are a folder below this one, which is pushed as a whole.",
+            "Write it like: --results results",
+        )
+    return path.as_posix()
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(
+            f"The list of packages {file} cannot be read.", f"{error}.", "Look at --requirements."
+        ) from error
+
+
+def _uses_torch(argv: tuple[str, ...], folder: Path) -> bool:
+    """Whether the command is Python's and the project's own files import torch."""
+    program = PurePath(argv[0]).name
+    if program in _PROGRAMS_OF_TORCH:
+        return True
+    if not program.startswith("python"):
+        return False
+    code = " ".join(argv).encode()
+    return any(_IMPORTS_TORCH.search(text) for text in (code.replace(b";", b"\n"), *_code(folder)))
+
+
+def _code(folder: Path) -> Iterator[bytes]:
+    """The project's Python files; hidden folders and environments are not its own."""
+    waiting, left = [folder], _MOST_FILES
+    while waiting:
+        here = waiting.pop(0)
+        try:
+            inside = sorted(here.iterdir())
+        except OSError:
+            continue
+        if (here / "pyvenv.cfg").exists():
+            continue
+        waiting += [path for path in inside if path.is_dir() and not path.name.startswith(".")][
+            :_MOST_FILES
+        ]
+        for path in inside:
+            if path.suffix == ".py" and path.is_file() and left:
+                left -= 1
+                with path.open("rb") as file:
+                    yield file.read(_MOST_BYTES)
+        if not left:
+            return
