@@ -8,8 +8,8 @@ the homes of both sides are made for the run (in $TMPDIR: choose one in
 memory). Peers that are not installed are left out and named below the table:
 rsync, and for PYTHON Fabric, asyncssh and parallel-ssh. WE/IT is cloudrun's
 figure by the peer's; AT MOST the promise, times the peer's figure (x) or, in
-cloudrun's own line, the figure itself. With --delay, all go through a relay
-that adds so much to each round trip.
+cloudrun's own line, the figure itself. With --delay, all go a
+long way, which adds so much to each round trip.
 """
 
 from __future__ import annotations
@@ -52,18 +52,19 @@ def main() -> int:
 
 def show(place: Lab, names: list[str], repeats: int) -> int:
     """Measure row by row, print the table and the verdict; returns the exit status."""
-    lines, over, failed = [], [], []
+    lines: list[tuple[str, ...]] = []
+    over, failed = [], []
     for name in names:
         print(f"measuring: {name}", file=sys.stderr)
         row = ROWS[name](place)
         samples, troubles = in_turn(row, repeats)
-        shown, above = table(row, samples)
+        shown, kept = table(row, samples)
         lines += shown
-        over += above
+        over += [] if kept else [name]
         failed += [f"not measured: {row.title}, {tool}: {why}" for tool, why in troubles.items()]
-    if place.delay_s:
-        print(f"{place.delay_s * 1000:g} ms added to each round trip")
     print_rows(lines)
+    if place.delay_s:
+        print(f"{place.delay_s * 1000:g} ms added to each round trip, by {place.way}")
     for sentence in failed:
         print(sentence)
     return timing.verdict(over)

@@ -138,16 +138,10 @@ def follow(
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:
             said.seek(0)
-            raise Failed(f"status {child.returncode}: {_why(said.read())}")
+            # The reason comes last: a traceback's, or the paragraph of an error.
+            why = " ".join(said.read().decode(errors="replace").split())[-300:]
+            raise Failed(f"status {child.returncode}: {why}")
     return {SECONDS: seconds, MEMORY: usage.ru_maxrss * _MAXRSS_UNIT / 1e6}
-
-
-def _why(said: bytes) -> str:
-    """The line that tells why a process failed: Python says it last, the others first."""
-    lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
-    if not lines:
-        return "it said nothing"
-    return lines[-1 if lines[0].startswith("Traceback") else 0].strip()[:200]
 
 
 def only(figures: Figures, *names: str) -> Figures:
@@ -155,42 +149,32 @@ def only(figures: Figures, *names: str) -> Figures:
     return {name: figures[name] for name in names or (SECONDS,)}
 
 
-def table(row: Row, samples: Samples) -> tuple[list[tuple[str, ...]], list[str]]:
-    """The lines of a row, and what in it is over its limit or was not measured."""
+def table(row: Row, samples: Samples) -> tuple[list[tuple[str, ...]], bool]:
+    """The lines of a row, and whether it keeps what is promised for it."""
     limits = {(limit.tool, limit.figure): limit.at_most for limit in row.limits}
     medians = {key: statistics.median(values) for key, values in samples.items()}
-    lines: list[tuple[str, ...]] = [(row.title, "", "", "", "")]
-    missing = [
-        tool for tool, figure in limits if not {(tool, figure), (OURS, figure)} <= set(medians)
-    ]
-    over = [f"{row.title} (not measured: {', '.join(missing)})"] if missing else []
+    lines: list[tuple[str, ...]] = [(row.title, "", "", "", "", "")]
+    kept = True
     for key in dict.fromkeys((*medians, *limits)):
         tool, figure = key
-        ours = medians.get((OURS, figure))
-        label = f"  {tool}" + ("" if figure == SECONDS else f": {figure}")
-        if key not in medians or ours is None:
-            lines.append((label, _shown(medians.get(key)), "", "", _limit(key, limits)))
-            continue
-        ratio = ours / medians[key]
-        spread = f"{timing.spread(samples[key]):.0%}" if len(samples[key]) > 1 else ""
-        shown_ratio = "" if tool == OURS else f"{ratio:.2f}"
-        lines.append((label, _shown(medians[key]), spread, shown_ratio, _limit(key, limits)))
+        median, ours, limit = medians.get(key), medians.get((OURS, figure)), limits.get(key)
+        ratio = ours / median if ours is not None and median else None
         value = ours if tool == OURS else ratio
-        if key in limits and value > limits[key]:
-            over.append(f"{row.title} ({tool})")
-    return lines, over
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}" if value < 10 else f"{value:.1f}"
-
-
-def _limit(key: tuple[str, str], limits: Mapping[tuple[str, str], float]) -> str:
-    if key not in limits:
-        return ""
-    return f"{limits[key]:g}" if key[0] == OURS else f"{limits[key]:.2f}x"
+        over = limit is not None and (value is None or value > limit)
+        kept = kept and not over
+        lines.append(
+            (
+                f"  {tool}" + ("" if figure == SECONDS else f": {figure}"),
+                "-" if median is None else f"{median:.3f}" if median < 10 else f"{median:.1f}",
+                f"{timing.spread(samples[key]):.0%}" if len(samples.get(key, ())) > 1 else "",
+                "" if ratio is None or tool == OURS else f"{ratio:.2f}",
+                "" if limit is None else f"{limit:g}" if tool == OURS else f"{limit:.2f}x",
+                "" if not over else "not measured" if value is None else "over",
+            )
+        )
+    return lines, kept
 
 
 def print_rows(rows: Iterable[tuple[str, ...]]) -> None:
     """Print all lines as one table."""
-    timing.print_table(("WORK", "MEDIAN", "SPREAD", "WE/IT", "AT MOST"), list(rows))
+    timing.print_table(("WORK", "MEDIAN", "SPREAD", "WE/IT", "AT MOST", ""), list(rows))

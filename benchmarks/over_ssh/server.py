@@ -2,7 +2,7 @@
 
 Nothing of the developer's is used or touched: keys, known hosts, configuration
 and homes are made anew below one temporary folder. Everybody reaches the server
-through the same port, which with a delay is that of the relay.
+through the same address and port, which with a delay are those of a long way.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import timing
+
+from over_ssh import longway
 
 HOST, ALIAS, WARM = "127.0.0.1", "bench", "bench-warm"
 _SERVER = """\
@@ -61,7 +63,7 @@ class Lab:
 
     `home` is the machine's, `here` is for the clients' files. `peers` is a
     Python that has Fabric, asyncssh and parallel-ssh. `delay_s` is added to
-    each round trip.
+    each round trip by `way`.
     """
 
     home: Path
@@ -70,20 +72,27 @@ class Lab:
     env: dict[str, str]
     peers: str
     delay_s: float
+    way: str
 
 
 @contextlib.contextmanager
 def lab(folder: Path, peers: str, delay_s: float) -> Iterator[Lab]:
-    """Start the server, and the relay where there is a delay; end both at the end."""
+    """Start the server, and the long way where there is a delay; end both at the end."""
     for name in ("machine", "here", "client/.ssh"):
         (folder / name).mkdir(parents=True)
     for name in ("key", "host_key"):
         _make_key(folder / name)
     with contextlib.ExitStack() as stack:
-        port = stack.enter_context(_server(folder))
-        if delay_s:
-            port = stack.enter_context(_relay(port, delay_s))
-        yield _client(folder, port, peers, delay_s)
+        near = far = HOST
+        if delay_s and longway.is_possible():
+            near, far = stack.enter_context(_prints("longway.py", str(delay_s)))
+        port = stack.enter_context(_server(folder, near))
+        if delay_s and near == HOST:
+            (shown,) = stack.enter_context(_prints("relay.py", str(port), str(delay_s)))
+            port = int(shown)
+        config, env = _client(folder, far, port)
+        way = "a relay" if near == HOST else "a network of its own"
+        yield Lab(folder / "machine", folder / "here", config, env, peers, delay_s, way)
 
 
 def ssh(lab: Lab, *command: str, to: str = ALIAS) -> list[str]:
@@ -120,18 +129,18 @@ def _make_key(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _server(folder: Path) -> Iterator[int]:
+def _server(folder: Path, host: str) -> Iterator[int]:
     program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     if program is None:
         raise SystemExit("There is no sshd here: install OpenSSH's server.")
     if os.geteuid() == 0:
         # Where a server of root's shuts its unprivileged half in.
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    with socket.create_server((HOST, 0)) as free:
+    with socket.create_server((host, 0)) as free:
         port = free.getsockname()[1]
     # The machine's `python3` is the one that runs this, without its virtual environment.
     path = f"{Path(sys.base_prefix) / 'bin'}:{os.environ['PATH']}"
-    text = _SERVER.format(host=HOST, port=port, folder=folder, home=folder / "machine", path=path)
+    text = _SERVER.format(host=host, port=port, folder=folder, home=folder / "machine", path=path)
     config = folder / "sshd_config"
     config.write_text(text)
     with (folder / "sshd.log").open("wb") as log:
@@ -139,53 +148,53 @@ def _server(folder: Path) -> Iterator[int]:
             [program, "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stderr=log
         )
     try:
-        _wait_for(lambda: _answers(port), process, f"sshd (see {log.name})")
+        _wait_for(lambda: _answers(host, port), process, f"sshd (see {log.name})")
         yield port
     finally:
         process.terminate()
         process.wait()
 
 
-def _answers(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((HOST, port)) as connection:
+def _answers(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((host, port)) as connection:
         return connection.recv(4) == b"SSH-"
     return False
 
 
 @contextlib.contextmanager
-def _relay(port: int, delay_s: float) -> Iterator[int]:
-    program = Path(__file__).with_name("relay.py")
+def _prints(program: str, *words: str) -> Iterator[list[str]]:
+    """Start a program of ours; gives the words that it prints when it is ready."""
     process = subprocess.Popen(
-        [sys.executable, str(program), str(port), str(delay_s)],
+        [sys.executable, str(Path(__file__).with_name(program)), *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
     )
     assert process.stdout is not None  # noqa: S101 - for the type checker
     try:
-        yield int(process.stdout.readline())
+        yield process.stdout.readline().decode().split()
     finally:
         process.terminate()
         process.wait()
 
 
-def _client(folder: Path, port: int, peers: str, delay_s: float) -> Lab:
-    """The clients' side: known hosts, configuration, home, environment."""
+def _client(folder: Path, host: str, port: int) -> tuple[Path, dict[str, str]]:
+    """The clients' configuration and environment, with a home of their own."""
     user, known = getpass.getuser(), folder / "known_hosts"
-    known.write_text(f"[{HOST}]:{port} {(folder / 'host_key.pub').read_text()}")
+    known.write_text(f"[{host}]:{port} {(folder / 'host_key.pub').read_text()}")
     config = folder / "client" / ".ssh" / "config"
     config.write_text(
-        _CLIENT.format(alias=ALIAS, warm=WARM, host=HOST, port=port, user=user, folder=folder)
+        _CLIENT.format(alias=ALIAS, warm=WARM, host=host, port=port, user=user, folder=folder)
     )
     env = timing.environment(folder / "client")
     for name in ("SSH_AUTH_SOCK", "SSH_ASKPASS", "PYTHONPATH"):
         env.pop(name, None)
-    place = {"host": HOST, "port": port, "user": user, "key": str(folder / "key")}
+    place = {"host": host, "port": port, "user": user, "key": str(folder / "key")}
     env |= {
         "HOME": str(folder / "client"),
         # Read by the programs with_*.py.
         "BENCH_PLACE": json.dumps({**place, "known_hosts": str(known)}),
     }
-    return Lab(folder / "machine", folder / "here", config, env, peers, delay_s)
+    return config, env
 
 
 def _wait_for(is_there: Callable[[], bool], process: subprocess.Popen[bytes], what: str) -> None:

@@ -5,12 +5,13 @@
     python with_cloudrun.py push FOLDER THERE
     python with_cloudrun.py pull THERE FOLDER
 
-The first two print a line of JSON, the seconds of each. THERE is from the home.
+The first two print a line of JSON, the seconds of each. THERE is a folder of the home.
 """
 
 import json
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def push(folder: str, there: str) -> None:
     from cloudrun.hosts import transfer
 
     with reach() as connection:
-        cache = settings.places().state / "digests" / there.replace("/", "-")
+        cache = settings.places().state / "digests" / there
         transfer.push(connection, Path(folder), f"~/{there}", cache=cache)
 
 
@@ -84,4 +85,10 @@ def pull(there: str, folder: str) -> None:
 
 if __name__ == "__main__":
     work, *arguments = sys.argv[1:]
-    {"connect": connect, "many": many, "push": push, "pull": pull}[work](*arguments)
+    works: dict[str, Callable[..., None]] = {
+        "connect": connect,
+        "many": many,
+        "push": push,
+        "pull": pull,
+    }
+    works[work](*arguments)

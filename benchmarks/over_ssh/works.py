@@ -238,7 +238,7 @@ def _printed(command: list[str], lab: Lab) -> list[float]:
     """What a program of ours measured by itself."""
     out = lab.here / "printed"
     process(command, lab.env, out=out)
-    return json.loads(out.read_text())
+    return [float(seconds) for seconds in json.loads(out.read_text())]
 
 
 def _empty_project(lab: Lab) -> Path:
