@@ -95,7 +95,7 @@ def _once(case: Case) -> Figures:
         case.before()
         figures = case.act()
         case.after()
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, ValueError) as error:
         raise Failed(f"{error}") from error
     return figures
 
@@ -130,16 +130,22 @@ def follow(
         )
         timer = threading.Timer(_LIMIT_S, child.kill)
         timer.start()
-        read(child)
-        # Not `child.wait`: this one tells what the process used.
-        _, status, usage = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - began
-        timer.cancel()
+        try:
+            read(child)
+        except ValueError:
+            child.kill()
+            raise
+        finally:
+            # Not `child.wait`: this one tells what the process used. Linux never says
+            # less memory than we ourselves hold, so nothing large may be held here.
+            _, status, usage = os.wait4(child.pid, 0)
+            seconds = time.perf_counter() - began
+            timer.cancel()
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:
             said.seek(0)
             # The reason comes last: a traceback's, or the paragraph of an error.
-            why = " ".join(said.read().decode(errors="replace").split())[-300:]
+            why = " ".join(said.read().decode(errors="replace").split())[-200:]
             raise Failed(f"status {child.returncode}: {why}")
     return {SECONDS: seconds, MEMORY: usage.ru_maxrss * _MAXRSS_UNIT / 1e6}
 
