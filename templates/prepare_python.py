@@ -34,12 +34,14 @@ ASK_S = 20.0
 PROBE_S = 240.0
 MOST_PYTHONS = 60
 TAIL_BYTES = 30000
-# The user's settings for pip stay as they are, but for what would change where and how it says.
+# The user's settings for pip stay as they are, but for what would change where it installs
+# and what it says: without a retry it does not say that there is no network.
 QUIET = {
     "PYTHONUNBUFFERED": "1",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_NO_INPUT": "1",
     "PIP_PROGRESS_BAR": "off",
+    "PIP_RETRIES": "3",
     "PIP_USER": "0",
     "NO_COLOR": "1",
 }
@@ -404,7 +406,7 @@ def installer(python, order):
     if order["uv"]:
         return [order["uv"], "pip", "install", "--python", python]
     if order["pip_from_outside"]:
-        return [order["python"], "-m", "pip", "--python", python, "install"]
+        return [order["pip_from_outside"], "-m", "pip", "--python", python, "install"]
     return [python, "-m", "pip", "install"]
 
 

@@ -122,12 +122,15 @@ receive() {
 }
 
 # Run for lists of names. Each item of `folders` is what to do and a folder, those above first:
-#   755./src   make it, with this mode      ===./src   make it      xxx./src   no link may be there
+#   755./src   make it, with this mode      ===./src   make it
+#   xxx./src   it is no more: what stands there instead is a job's, but nothing of ours is to
+#              be removed through a link
 place_folders='
 for item do
     path=${item#???} todo=${item%"$path"}
-    if [ -L "$path" ] || { [ -e "$path" ] && [ ! -d "$path" ]; }; then rm -f "$path"; fi
+    if [ -L "$path" ]; then rm -f "$path"; fi
     if [ "$todo" = xxx ]; then continue; fi
+    if [ -e "$path" ] && [ ! -d "$path" ]; then rm -f "$path"; fi
     if [ -d "$path" ]; then
         if [ "$todo" != === ]; then chmod "$todo" "$path"; fi
     elif [ -d "$new/files/$path" ]; then

@@ -79,6 +79,11 @@ def install_line(
     return _with_nvidia(installer, python, (system, arch), driver, compute_capability)
 
 
+def torch_index(build: str) -> str:
+    """The index with the wheels of one build of torch: `cpu`, `cu126`, `rocm7.2`."""
+    return _INDEX + build
+
+
 def _without_gpu(installer: str, python: tuple[int, int], system: str) -> WheelChoice:
     if system == "Windows":
         return _choice(installer, python, "PyPI's wheel for Windows is the one without CUDA.")
@@ -143,7 +148,7 @@ def _choice(
     if not oldest <= python <= newest:
         return _nothing(f"{why} It needs Python {_dotted(oldest)} to {_dotted(newest)}.")
     torch = f"torch=={pinned}" if pinned else "torch"
-    index_url = _INDEX + index if index else None
+    index_url = torch_index(index) if index else None
     words = [_INSTALLERS[installer], _quoted(torch)]
     words += [_quoted(also)] if also else []
     words += ["--index-url", index_url] if index_url else []

@@ -21,16 +21,17 @@ def command(ctx: click.Context, run: str | None, everything: bool) -> None:
     """
     if (run is None) == (not everything):
         raise WrongUsage("Say which run to end.", "", "Write its id, 'last', or --all.")
+    from cloudrun.launcher import recovery
     from cloudrun.launcher.journal import Journal
 
+    with Journal(settings.places().state) as journal:
+        found = recovery.recover(journal, Progress(ctx.find_root().obj))
+    names = [row.id for row in (*found.alive, *found.alone, *found.kept)]
     if run is not None:
         with runs.found(run) as (_, row):
-            names = [row.id]
-    else:
-        with Journal(settings.places().state) as journal:
-            names = [row.id for row in journal.open_runs()]
+            names = [row.id] if row.id in names else []
     if not names:
-        output.say("Nothing is running.")
+        output.say("Nothing of it is running." if run else "Nothing is running.")
     for name in names:
         _end(ctx, name)
 
@@ -40,8 +41,11 @@ def _end(ctx: click.Context, name: str) -> None:
 
     with runs.found(name) as (journal, row), Progress(ctx.find_root().obj) as progress:
         try:
-            if lifecycle.stop(row, journal, options.around(progress, yes=True)):
+            report = lifecycle.stop(row, journal, options.around(progress, yes=True))
+            if report:
                 output.say(f"Run {row.id} is ended; what there was of it is home.")
+            elif row.kept_until:
+                output.say(f"What was kept of run {row.id} is gone.")
             else:
                 output.say(f"The cloudrun that follows run {row.id} was asked to end it.")
         except WorkloadFailed:

@@ -31,6 +31,8 @@ def command(
     max_price: float | None,
     max_cost: float | None,
     store: str | None,
+    keep: bool,
+    keep_failed: int | None,
     detach: bool,
     dry_run: bool,
     yes: bool,
@@ -48,6 +50,8 @@ def command(
         ttl_s=ttl or LAUNCH_TTL_S,
         max_price_usd=max_price,
         max_cost_usd=max_cost,
+        keep=keep,
+        keep_failed_s=keep_failed or 0,
     )
     from cloudrun import settings
     from cloudrun.launcher import lifecycle

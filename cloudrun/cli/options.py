@@ -65,14 +65,18 @@ def limits(ttl: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def manner(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--detach`, `--store`, `--dry-run`, `--yes` and `--json`."""
+    """Add `--keep`, `--keep-failed`, `--detach`, `--store`, `--dry-run`, `--yes` and `--json`."""
     for option in (
         output.json_option,
         click.option("--yes", is_flag=True, help="Do not ask."),
         click.option("--dry-run", is_flag=True, help="Print the plan, create nothing."),
         output.store_option,
         click.option("--detach", is_flag=True, help="Return as soon as the job runs."),
-    ):
+        click.option("--keep-failed", type=_Parsed("duration", parse_duration), metavar="DURATION",
+                     help="Leave the machine so long as it is when the run failed."),
+        click.option("--keep", is_flag=True,
+                     help="Leave the machine as it is until its deadline; 'down' ends it."),
+    ):  # fmt: skip
         function = option(function)
     return function
 

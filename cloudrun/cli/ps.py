@@ -30,6 +30,7 @@ def command(json: bool) -> None:
             found = recovery.recover(journal, _say)
             rows = [_row(run, journal, "followed") for run in found.alive]
             rows += [_row(run, journal, "goes on without us") for run in found.alone]
+            rows += [_row(run, journal, f"kept until {run.kept_until}") for run in found.kept]
     if json:
         output.print_json(rows)
     elif rows:
@@ -67,18 +68,19 @@ def _row(run: RunRow, journal: Journal, state: str) -> dict[str, Any]:
 
 def _show(rows: list[dict[str, Any]]) -> None:
     output.print_table(
-        ("RUN", "WORKLOAD", "PHASE", "WHERE", "SINCE", "COST"),
+        ("RUN", "WORKLOAD", "PHASE", "STATE", "WHERE", "SINCE", "COST"),
         [
             (
                 row["run"]["id"],
                 row["run"]["workload"],
                 row["phase"],
+                row["state"],
                 row["machine"] or "",
                 format_duration(row["seconds"]),
                 format_usd(row["usd"]),
             )
             for row in rows
         ],
-        right=(4, 5),
-        elastic=(3,),
+        right=(5, 6),
+        elastic=(4,),
     )

@@ -81,7 +81,15 @@ class JobEnd:
 
 
 class Job(Protocol):
-    """A workload that was started on a host."""
+    """A workload of a host's."""
+
+    def begin(self) -> None:
+        """See to it that it runs; `read` does so too. Asked again, nothing happens.
+
+        Raises:
+            WorkloadFailed: it cannot be started.
+        """
+        ...
 
     def read(self, until: float) -> Iterator[Chunk]:
         """Give what the job says as it comes, until it ends.
@@ -145,7 +153,7 @@ class Host(Protocol):
         ...
 
     def start(self, ready: Ready, need: Need, work: Work) -> Job:
-        """Start the work; asked again for the same run, the host starts nothing."""
+        """Give the work as a job that `begin`, or `read`, starts; once, for each run."""
         ...
 
     def resume(self, run_id: str, out_at: int, err_at: int) -> Job:

@@ -8,24 +8,20 @@ docs/performance.md). Safe: the host's key is judged before anything is sent.
 from __future__ import annotations
 
 import base64
+import contextlib
 import select
 import socket
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import paramiko
-from paramiko.ssh_exception import (
-    AuthenticationException,
-    BadAuthenticationType,
-    SSHException,
-)
-
 from cloudrun.errors import AccessDenied, HostUnreachable, Refused
 from cloudrun.hosts.base import NOBODY, Person
 from cloudrun.hosts.knownhosts import Verdict, entry, fingerprint, judge, kinds_known
+from cloudrun.hosts.lean import paramiko
 from cloudrun.hosts.sshconfig import Hop
 
 CONNECT_S = 15.0
@@ -58,6 +54,7 @@ class Connection:
         self._transports = transports
         self.hop = hop
         self.round_trip_s = round_trip_s
+        self._spare: _Opening | None = None
 
     @property
     def transport(self) -> paramiko.Transport:
@@ -78,7 +75,7 @@ class Connection:
         try:
             channel = self.transport.open_session(timeout=CONNECT_S)
             channel.exec_command(command)
-        except (SSHException, OSError, EOFError) as error:
+        except (paramiko.SSHException, OSError, EOFError) as error:
             raise self._lost(error) from error
         return channel
 
@@ -88,10 +85,36 @@ class Connection:
         The script goes over the channel's stdin and not on the command line, so
         that what it holds is in no list of processes.
         """
+        channel = self._spare.take() if self._spare else self._open_shell()
+        # The next one starts now: a shell whose start-up files run conda or pyenv takes
+        # a tenth of a second, and a far host two round trips.
+        self._spare = _Opening(self._open_shell)
         text = script.encode()
-        channel = self.open_exec(f"exec sh -c 'eval \"$(head -c {len(text)})\"'")
-        self.send(channel, text)
+        self.send(channel, b"%d\n%b" % (len(text), text))
         return channel
+
+    @contextlib.contextmanager
+    def exchange(self, script: str) -> Iterator[paramiko.Channel]:
+        """A script as by `open_script`, its channel closed at the end, whatever it still says."""
+        channel = self.open_script(script)
+        try:
+            yield channel
+        finally:
+            # paramiko's thread wakes us through a pipe, and may be about to write into it
+            # just when it is closed: that would end the whole connection.
+            buffers: tuple[Any, ...] = (channel.in_buffer, channel.in_stderr_buffer)
+            for buffer in buffers:
+                with buffer._lock:
+                    buffer._event = None
+            channel.close()
+
+    def warm(self) -> None:
+        """Start a shell for the first script already."""
+        self._spare = self._spare or _Opening(self._open_shell)
+
+    def _open_shell(self) -> paramiko.Channel:
+        """A POSIX shell that waits for a script, its length in a line before it."""
+        return self.open_exec("""exec sh -c 'read -r n && eval "$(head -c "$n")"'""")
 
     def open_way(self, host: str, port: int, origin: tuple[str, int]) -> paramiko.Channel:
         """Open a way through the host to a port that it can reach, for `origin` here.
@@ -103,7 +126,7 @@ class Connection:
             return self.transport.open_channel(
                 "direct-tcpip", (host, port), origin, timeout=CONNECT_S
             )
-        except (SSHException, OSError, EOFError) as error:
+        except (paramiko.SSHException, OSError, EOFError) as error:
             raise HostUnreachable(
                 f"Port {port} cannot be reached through {self.hop}.", f"{error}."
             ) from error
@@ -114,7 +137,7 @@ class Connection:
             channel = self.transport.open_session(timeout=CONNECT_S)
             channel.get_pty(terminal, columns, rows)
             channel.invoke_shell()
-        except (SSHException, OSError, EOFError) as error:
+        except (paramiko.SSHException, OSError, EOFError) as error:
             raise self._lost(error) from error
         return channel
 
@@ -124,20 +147,20 @@ class Connection:
         Raises:
             HostUnreachable: the connection was lost, or nothing came for `limit_s` seconds.
         """
-        channel = self.open_script(script)
-        channel.settimeout(limit_s)
-        self.send(channel, stdin)
-        channel.shutdown_write()
         out, err = bytearray(), bytearray()
-        for number, data in self.receive(channel, limit_s):
-            (out if number == 1 else err).extend(data)
-        return Done(self.status(channel), bytes(out), bytes(err))
+        with self.exchange(script) as channel:
+            channel.settimeout(limit_s)
+            self.send(channel, stdin)
+            channel.shutdown_write()
+            for number, data in self.receive(channel, limit_s):
+                (out if number == 1 else err).extend(data)
+            return Done(self.status(channel), bytes(out), bytes(err))
 
     def send(self, channel: paramiko.Channel, data: bytes) -> None:
         """Send bytes to a command's stdin."""
         try:
             channel.sendall(data)
-        except (SSHException, OSError, EOFError) as error:
+        except (paramiko.SSHException, OSError, EOFError) as error:
             raise self._lost(error) from error
 
     def receive(
@@ -185,6 +208,31 @@ class Connection:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+class _Opening(threading.Thread):
+    """A channel that is being opened meanwhile."""
+
+    def __init__(self, open_channel: Callable[[], paramiko.Channel]) -> None:
+        super().__init__(daemon=True, name="open-shell")
+        self._open = open_channel
+        self._channel: paramiko.Channel | None = None
+        self._error: HostUnreachable | None = None
+        self.start()
+
+    def run(self) -> None:
+        """Open it, in a thread of its own."""
+        try:
+            self._channel = self._open()
+        except HostUnreachable as error:
+            self._error = error
+
+    def take(self) -> paramiko.Channel:
+        """Give the channel; the error that there was instead is raised here."""
+        self.join()
+        if self._channel is None:
+            raise self._error or HostUnreachable("The connection was lost.")
+        return self._channel
 
 
 def connect(way: Sequence[Hop], own_known_hosts: Path, person: Person = NOBODY) -> Connection:
@@ -265,7 +313,7 @@ def _through(transport: paramiko.Transport, hop: Hop) -> paramiko.Channel:
         return transport.open_channel(
             "direct-tcpip", (hop.host, hop.port), ("127.0.0.1", 0), timeout=CONNECT_S
         )
-    except (SSHException, EOFError, OSError) as error:
+    except (paramiko.SSHException, EOFError, OSError) as error:
         raise HostUnreachable(
             f"{hop} cannot be reached through its jump host.",
             f"{error}.",
@@ -293,7 +341,7 @@ def _shake_hands(
     try:
         transport.start_client(timeout=CONNECT_S)
         key = transport.get_remote_server_key()
-    except (SSHException, EOFError, OSError) as error:
+    except (paramiko.SSHException, EOFError, OSError) as error:
         raise _unreachable(hop, error) from error
     kind = transport.host_key_type or key.get_name()
     certificate = key.public_blob if kind.endswith(_CERTIFICATE) else None
@@ -350,15 +398,15 @@ def _log_in(transport: paramiko.Transport, hop: Hop, person: Person) -> None:
             continue
         try:
             transport.auth_publickey(hop.user, key)
-        except BadAuthenticationType as error:
+        except paramiko.BadAuthenticationType as error:
             raise AccessDenied(
                 f"{hop} takes no keys.",
                 f"It asks for: {', '.join(error.allowed_types)}.",
                 "Put your public key on it: ssh-copy-id",
             ) from error
-        except AuthenticationException:
+        except paramiko.AuthenticationException:
             continue
-        except (SSHException, EOFError, OSError) as error:
+        except (paramiko.SSHException, EOFError, OSError) as error:
             raise AccessDenied(
                 f"{hop} closed the connection during the log-in.",
                 f"Tried: {', '.join(tried)}. It may allow few tries.",
@@ -407,7 +455,7 @@ def _load(path: Path, person: Person) -> paramiko.PKey | None:
     except TypeError:
         # So the library says that the key needs a passphrase.
         return _unlock(path, person)
-    except (SSHException, OSError, ValueError):
+    except (paramiko.SSHException, OSError, ValueError):
         # Not every file that the configuration names is a private key that we can read.
         return None
 
@@ -421,7 +469,7 @@ def _unlock(path: Path, person: Person) -> paramiko.PKey | None:
             file.seek(0)
             try:
                 return kind.from_private_key(file, password=phrase)
-            except (SSHException, ValueError):
+            except (paramiko.SSHException, ValueError):
                 continue
     raise AccessDenied(f"The passphrase for {path} is wrong.", "", "Try again.")
 

@@ -175,18 +175,15 @@ def order(
     program = template("prepare_python.py").encode()
     head = f"size={len(program)}\npython={shlex.quote(python)}\n"
     left = {"limit_s": max(1.0, until - time.monotonic())}
-    channel = connection.open_script(head + template("hand_over.sh"))
-    try:
+    with connection.exchange(head + template("hand_over.sh")) as channel:
         connection.send(channel, program + msgspec.json.encode({**what, **left}) + b"\n")
-        errors = bytearray()
-        for message in _messages(connection, channel, errors, until):
-            if isinstance(message, Stopped):
-                raise _too_late(connection, stopped=True)
-            yield message
-    except _Late:
-        raise _too_late(connection, stopped=_stop(connection, channel)) from None
-    finally:
-        channel.close()
+        try:
+            for message in _messages(connection, channel, bytearray(), until):
+                if isinstance(message, Stopped):
+                    raise _too_late(connection, stopped=True)
+                yield message
+        except _Late:
+            raise _too_late(connection, stopped=_stop(connection, channel)) from None
 
 
 class _Late(Exception):

@@ -67,13 +67,15 @@ _MISSING = [
 ]
 _WRONG = [
     (
-        r"Invalid requirement|Couldn't parse requirement|Expected end or semicolon",
+        r"Invalid requirement|Couldn't parse requirement|Expected end or semicolon|"
+        r"no such comparison operator|Expected package name",
         BadData,
         "A line of them is no requirement.",
         "Look at that line: one 'name' or 'name==version' a line.",
     ),
     (
-        r"Could not open requirements file|neither a file nor a directory|"
+        r"Could not open requirements file|Error parsing included file|"
+        r"neither a file nor a directory|"
         r"does not appear to be a Python project|is not a valid editable requirement|"
         r"looks like a path|Requirement [^\n]* does not exist|File not found: ",
         BadData,
@@ -92,13 +94,15 @@ _CONFLICT = r"ResolutionImpossible|conflicting dependencies"
 _UV_CONFLICT = r"your requirements are unsatisfiable|No solution found"
 _UNKNOWN = (
     r"No matching distribution found for (?P<pip>[^\s;]+)|"
-    r"Because (?P<uv>\S+) was not found in the package registry"
+    r"Because (?P<uv>\S+) was not found in the package registry|"
+    r"Because there is no version of (?P<uv_version>\S+) and you require"
 )
 _VERSIONS = r"Could not find a version that satisfies [^\n]*\(from versions: (?P<versions>[^)]*)"
 _BUILT = (
     r"(?:Failed building|Building|Could not build) wheels? for ([\w.-]+)|"
     r"Failed to build [`']?([\w.-]+)"
 )
+_NOISE = r"<[^<>]* object at 0x[0-9a-f]+>: ?|^WARNING: Retrying \(Retry\(.*?\)\) after "
 _AN_ERROR = r"^(?:ERROR|error|fatal error|\u00d7|\u2570\u2500\u25b6)[:\s]"
 
 
@@ -136,7 +140,7 @@ def _judge(output: str, place: Place) -> _Verdict:
         return _conflict(output)
     unknown = re.search(_UNKNOWN, output)
     if unknown:
-        return _unknown(unknown.group("pip") or unknown.group("uv"), output, place)
+        return _unknown(next(filter(None, unknown.groups())), output, place)
     if re.search(_UV_CONFLICT, output):
         return _conflict(output)
     line = _line(output, _AN_ERROR)
@@ -152,7 +156,7 @@ def _known(table: Sequence[_Row], output: str) -> _Verdict | None:
 
 
 def _conflict(output: str) -> _Verdict:
-    asked = r"^\s*(?:The user requested .*|\S+ \S+ depends on .*|.*Because .*)$"
+    asked = r"^\s*(?:cause: )?(The user requested .*|\S+ \S+ depends on .*|.*[Bb]ecause .*)$"
     parts = [line.strip() for line in re.findall(asked, output, re.MULTILINE)]
     line = clean("; ".join(parts[:4]))[:400] or _line(output, _AN_ERROR)
     why = f"They contradict each other, or the torch that fits the machine: {line}"
@@ -171,6 +175,9 @@ def _unknown(wanted: str, output: str, place: Place) -> _Verdict:
             "Install another Python on the machine (sudo apt install python3.12-venv, or: uv "
             "python install 3.12), or ask for another version of torch.",
         )
+    if versions in ("", "none") and "==" in name:
+        why = f"The package index has no {name} for {place.python}."
+        return BadData, why, "Ask for a version that there is."
     if versions in ("", "none"):
         why = f"The package index has no {name} for {place.python}."
         return BadData, why, "Look at the name's spelling in your requirements."
@@ -189,4 +196,5 @@ def _line(output: str, pattern: str) -> str:
     """The line that says why: the last with the pattern in it, else the last of all."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     fitting = [line for line in lines if re.search(pattern, line)]
-    return clean((fitting or lines or ["nothing."])[-1])[:400]
+    line = re.sub(_NOISE, "", (fitting or lines or ["nothing."])[-1])
+    return clean(line)[:400]

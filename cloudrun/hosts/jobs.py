@@ -74,45 +74,52 @@ def command_script(
     )
 
 
-def start(link: Link, folder: str, command: str, seconds: int) -> RemoteJob:
-    """Start a job on the machine; asked again for the same folder, it starts nothing.
+def start_script(folder: str, command: str, seconds: int) -> str:
+    """The script that starts a job on the machine; for the same folder, it starts one only.
 
     Args:
-        link: The way to the machine.
         folder: The job's folder on the machine, from the home.
         command: What `command_script` gives.
         seconds: The job's deadline, from now; the machine itself keeps it.
-
-    Raises:
-        WorkloadFailed: the machine cannot start it.
-        HostUnreachable: the machine is gone.
     """
-    script = scripts.render(
+    return scripts.render(
         "start.sh",
         folder=folder,
         command=command,
         supervisor=scripts.text("supervisor.sh"),
         ttl=seconds,
     )
-    done = link.insist(lambda connection: connection.run_script(script))
-    if done.status != 0:
-        said = done.err.decode(errors="replace").strip()[:500]
-        raise WorkloadFailed(
-            "The machine could not start the job.",
-            said or f"Its shell ended with status {done.status}.",
-            "Look at the machine's disk, and at the permissions of ~/.cloudrun there.",
-        )
-    return RemoteJob(link, folder)
 
 
 class RemoteJob:
-    """A job in a folder of a machine. `out_at` and `err_at` are what we have of its streams."""
+    """A job in a folder of a machine. `out_at` and `err_at` are what we have of its streams.
 
-    def __init__(self, link: Link, folder: str, out_at: int = 0, err_at: int = 0) -> None:
+    With a `start`, a script of `start_script`, it is still to be started: by
+    `begin`, or by `read`, which does so in the same exchange.
+    """
+
+    def __init__(
+        self, link: Link, folder: str, out_at: int = 0, err_at: int = 0, start: str = ""
+    ) -> None:
         self._link = link
         self.folder = folder
+        self._start = start
         self._at = {1: out_at, 2: err_at}
         self._state = ""
+
+    def begin(self) -> None:
+        """Start the job; see `Job.begin`."""
+        if not self._start:
+            return
+        done = self._link.insist(lambda connection: connection.run_script(self._start))
+        if done.status != 0:
+            said = done.err.decode(errors="replace").strip()[:500]
+            raise WorkloadFailed(
+                "The machine could not start the job.",
+                said or f"Its shell ended with status {done.status}.",
+                "Look at the machine's disk, and at the permissions of ~/.cloudrun there.",
+            )
+        self._start = ""
 
     def read(self, until: float) -> Iterator[Chunk]:
         """Give what the job says from where we are on, until it has ended; see `Job.read`."""
@@ -123,6 +130,10 @@ class RemoteJob:
                 self._link.drop()
             look = self._link.insist(self._look)
             yield from self._count(Chunk(1, look.out), Chunk(2, look.err))
+            if look.state == "absent" and self._start:
+                # It could not be started, or the link was lost too early: this one says why.
+                self.begin()
+                continue
             if look.state == "absent":
                 raise WorkloadFailed(
                     "The job is not on the machine any more.",
@@ -151,8 +162,9 @@ class RemoteJob:
         self._link.insist(lambda connection: connection.run_script(script))
 
     def _follow(self, connection: Connection, until: float) -> Iterator[Chunk]:
-        channel = connection.open_script(self._script("follow.sh"))
-        try:
+        follow = self._script("follow.sh")
+        start = f"(\n{self._start}) >/dev/null 2>&1 || exit\n" if self._start else ""
+        with connection.exchange(start + follow) as channel:
             while True:
                 left = until + _GRACE_S - time.monotonic()
                 if left <= 0:
@@ -163,8 +175,6 @@ class RemoteJob:
                         break
                 else:
                     return
-        finally:
-            channel.close()
 
     def _look(self, connection: Connection) -> _Look:
         done = connection.run_script(self._script("look.sh"), limit_s=_ANSWER_S)

@@ -35,16 +35,13 @@ def serve(connection: Connection, python: str, folder: str, opened: Callable[[st
     """
     token = secrets.token_urlsafe(24)
     script = scripts.render("jupyter.sh", python=python, folder=folder, token=token)
-    channel = connection.open_script(script)
-    try:
+    # The server's input ends with the exchange, and the server with its input.
+    with connection.exchange(script) as channel:
         with tunnel(connection, _port(connection, channel)) as here:
             opened(f"http://127.0.0.1:{here}/lab?token={token}")
             for _ in connection.receive(channel, limit_s=None):
                 pass
         connection.status(channel)
-    finally:
-        # Its input ends with the channel, and the server with its input.
-        channel.close()
 
 
 def _port(connection: Connection, channel: paramiko.Channel) -> int:

@@ -52,7 +52,7 @@ class Link:
         Raises:
             HostUnreachable: there is no connection to be had.
         """
-        assert self.connection  # noqa: S101 - to ask for it opens it
+        self.connection.warm()
 
     def drop(self) -> None:
         """Close the connection; the next use opens another."""

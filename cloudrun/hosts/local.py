@@ -120,6 +120,9 @@ class LocalJob:
         for stream, pipe in ((1, self._process.stdout), (2, self._process.stderr)):
             threading.Thread(target=self._read, args=(stream, pipe), daemon=True).start()
 
+    def begin(self) -> None:
+        """It runs since it was made."""
+
     def read(self, until: float) -> Iterator[Chunk]:
         """Give what the job says; see `Job.read`."""
         open_streams = 2

@@ -14,12 +14,14 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cloudrun.catalog.wheels import WheelChoice, install_line
+from msgspec import structs
+
+from cloudrun.catalog.wheels import WheelChoice, install_line, torch_index
 from cloudrun.errors import BadData, CloudrunError, Refused, Unavailable, WorkloadFailed
 from cloudrun.hosts import install_faults
 from cloudrun.hosts.base import Ready
@@ -58,6 +60,7 @@ _BEYOND_TORCH = (
     r"out of memory|ALLOC_FAILED|uncorrectable ECC|Error 802|system not yet initialized|"
     r"CUDA unknown error|GPU is lost|No CUDA GPUs are available|Found no NVIDIA driver"
 )
+_SIBLING_LINE = re.compile(r"torch(?:vision|audio|text|data|ao|codec|rec|tune)\b", re.IGNORECASE)
 _TORCH_LINE = re.compile(
     r"torch\s*(?:\[[^\]]*\]\s*)?(?P<which>[^\w\s.\-\[#;][^;#]*)?(?:[;#].*)?$", re.IGNORECASE
 )
@@ -173,19 +176,47 @@ def _check_gpu(task: _Task, seen: Seen) -> None:
 def _ready(task: _Task, seen: Seen) -> Ready:
     """Take what is proven, else what is found to work, else make it."""
     own = [python for python in seen.pythons if _has_usable_torch(python, seen)]
-    proven = next((python for python in own if python.proven), None)
-    if proven is None:
-        # Made before on a Python without torch: no need to try what did not work then.
+    works = next((python for python in own if python.proven), None) or _plain(task, seen)
+    if works is None:
+        # Made before next to a torch that does not work: that need not be tried again.
         remembered = _remembered(task, seen)
         if remembered is not None:
             return remembered
     failed: tuple[Refusal, ...] = ()
-    if proven is None and own:
-        proven, failed = _first_that_works(task, seen, own)
-    if proven is not None and task.requirements is None:
-        return Ready(proven.path, proven.torch or "")
-    recipe = _on_top(task, seen, proven) if proven else _from_nothing(task, seen, failed)
+    if works is None and own:
+        works, failed = _first_that_works(task, seen, own)
+    if works is not None and task.requirements is None:
+        return Ready(works.path, works.torch or "")
+    if works is None and _is_layered(task, seen):
+        works = _make_plain(task, seen, failed)
+    recipe = _on_top(task, seen, works) if works else _from_nothing(task, seen, failed)
     return _known(recipe, seen, task) or _build(task, seen, recipe)
+
+
+def _is_layered(task: _Task, seen: Seen) -> bool:
+    """Whether torch gets an environment of its own, with the user's requirements on top.
+
+    Then a changed list costs seconds, not gigabytes. uv needs no such help: it
+    links what it has downloaded before.
+    """
+    pinned = _is_pinned(_named_torch(task.requirements))
+    return task.needs_torch and task.requirements is not None and not pinned and not seen.uv
+
+
+def _plain(task: _Task, seen: Seen) -> Python | None:
+    """The environment with torch alone that was made before, where it is of use."""
+    if not _is_layered(task, seen):
+        return None
+    ready = _remembered(replace(task, requirements=None), seen)
+    found = (python for python in seen.environments if ready and python.path == ready.python)
+    return next(found, None)
+
+
+def _make_plain(task: _Task, seen: Seen, failed: tuple[Refusal, ...]) -> Python:
+    alone = replace(task, requirements=None)
+    recipe = _from_nothing(alone, seen, failed)
+    ready = _build(alone, seen, recipe)
+    return structs.replace(recipe.base, path=ready.python, torch=ready.torch, is_venv=True)
 
 
 def _has_usable_torch(python: Python, seen: Seen) -> bool:
@@ -225,7 +256,7 @@ def _gpu(seen: Seen) -> Gpu | None:
 
 def _gpu_unusable(task: _Task, path: str, why: str) -> Unavailable:
     meaning, remedy = explain(why)
-    what = f"torch ({path}) cannot use the GPU of {task.machine}."
+    what = f"torch ({path}) does not compute on the device of {task.machine}."
     said = next((line for line in why.splitlines() if line.strip()), "")[:300]
     if remedy == DOCTOR:
         # The doctor looks at this computer, not at that machine.
@@ -262,11 +293,13 @@ class _Recipe:
 
 def _on_top(task: _Task, seen: Seen, base: Python) -> _Recipe:
     """An environment that sees the base's packages, so that its torch is not downloaded again."""
-    if not _makes_venvs(base):
+    if not _makes_venvs(base, seen):
         raise _no_venv(task, base)
     keep = not _is_pinned(_named_torch(task.requirements))
     name = _name(seen, base, task.requirements, on_top=f"{base.path} {base.torch}", keep=keep)
-    return _Recipe(base, name, (), "", (), on_top=True, keep_torch=keep, needed_bytes=0)
+    build = re.search(r"\+(cpu|cu\d+|rocm[\d.]+)$", base.torch or "")
+    indexes = _for_siblings(task, torch_index(build.group(1)) if build else None)
+    return _Recipe(base, name, (), "", indexes, on_top=True, keep_torch=keep, needed_bytes=0)
 
 
 def _from_nothing(task: _Task, seen: Seen, failed: tuple[Refusal, ...] = ()) -> _Recipe:
@@ -287,9 +320,16 @@ def _from_nothing(task: _Task, seen: Seen, failed: tuple[Refusal, ...] = ()) -> 
         # The user's own version counts. Which index has it is known of PyPI and of the CPU's.
         torch = (f"torch{named}", *index) if choice.torch == "torch" else (f"torch{named}",)
     needed = CPU_BYTES if (choice.index_url or "").endswith("/cpu") else CUDA_BYTES
-    extra = ("--extra-index-url", choice.index_url) if choice.index_url and len(torch) > 1 else ()
+    extra = _for_siblings(task, choice.index_url if len(torch) > 1 else None)
     name = _name(seen, base, task.requirements, torch=torch)
-    return _Recipe(base, name, torch, _saying(torch), extra, False, True, needed)
+    saying = f"{_saying(torch)} ... {choice.why}"
+    return _Recipe(base, name, torch, saying, extra, False, True, needed)
+
+
+def _for_siblings(task: _Task, index: str | None) -> tuple[str, ...]:
+    """torchvision and its likes must come from the same index as torch; all else need not."""
+    named = any(_SIBLING_LINE.match(line) for line in _lines(task.requirements))
+    return ("--extra-index-url", index) if index and named else ()
 
 
 def _choice(seen: Seen, base: Python) -> WheelChoice:
@@ -305,7 +345,7 @@ def _choice(seen: Seen, base: Python) -> WheelChoice:
 
 def _base(task: _Task, seen: Seen) -> Python:
     """The Python to make an environment with: one that can, and that packages are made for."""
-    able = [python for python in seen.pythons if seen.uv or _makes_venvs(python)]
+    able = [python for python in seen.pythons if seen.uv or _makes_venvs(python, seen)]
     oldest, newest = _WELL_SERVED
     served = [python for python in able if oldest <= python.version[:2] <= newest]
     if not able:
@@ -313,13 +353,19 @@ def _base(task: _Task, seen: Seen) -> Python:
     return (served or able)[0]
 
 
-def _makes_venvs(python: Python) -> bool:
-    return python.venv and (python.ensurepip or _pip_from_outside(python))
+def _makes_venvs(python: Python, seen: Seen) -> bool:
+    return python.venv and (python.ensurepip or _pip_from_outside(python, seen) is not None)
 
 
-def _pip_from_outside(python: Python) -> bool:
-    """Whether its own pip can install into an environment that has none."""
-    return not python.ensurepip and _numbers(python.pip or "")[:2] >= _PIP_FROM_OUTSIDE
+def _pip_from_outside(python: Python, seen: Seen) -> str | None:
+    """The Python whose pip installs into environments that get none of their own.
+
+    None where they get one: it is the better fit.
+    """
+    if python.ensurepip:
+        return None
+    able = (each for each in seen.pythons if _numbers(each.pip or "")[:2] >= _PIP_FROM_OUTSIDE)
+    return next((each.path for each in able), None)
 
 
 def _no_venv(task: _Task, python: Python | None) -> WorkloadFailed:
@@ -390,7 +436,6 @@ def _build(task: _Task, seen: Seen, recipe: _Recipe) -> Ready:
             f"{seen.free_bytes / 1e9:.1f} GB are free.",
             "Free some space there ('pip cache purge' may help), or take a larger disk.",
         )
-    outside = _pip_from_outside(recipe.base)
     what = {
         "action": "build",
         "recipe": recipe.name,
@@ -398,7 +443,7 @@ def _build(task: _Task, seen: Seen, recipe: _Recipe) -> Ready:
         "about_program": template("about_python.py"),
         # uv does not see the packages below an environment, and would download them again.
         "uv": None if recipe.on_top else seen.uv,
-        "pip_from_outside": outside,
+        "pip_from_outside": _pip_from_outside(recipe.base, seen),
         "system_site": recipe.on_top and not recipe.base.is_venv,
         "see_through": recipe.on_top and recipe.base.is_venv,
         "torch": recipe.torch,
@@ -416,8 +461,9 @@ def _build(task: _Task, seen: Seen, recipe: _Recipe) -> Ready:
 
 
 def _indexes(recipe: _Recipe, seen: Seen) -> tuple[str, ...]:
-    """torchvision and its likes come from the same index as torch, all else from any."""
-    uv = ("--index-strategy", "unsafe-best-match") if seen.uv and recipe.indexes else ()
+    """uv by itself takes a package from the first index that has any of its versions."""
+    uses_uv = seen.uv and not recipe.on_top
+    uv = ("--index-strategy", "unsafe-best-match") if uses_uv and recipe.indexes else ()
     return (*recipe.indexes, *uv)
 
 
@@ -472,7 +518,7 @@ def _sentence(message: Message, recipe: _Recipe | None) -> str:
         return {
             "wait": "Another run is making the same environment; waiting for it ...",
             "venv": f"Making a Python environment {made} ...",
-            "torch": f"Installing {recipe.saying} ...",
+            "torch": f"Installing {recipe.saying}",
             "requirements": "Installing your requirements ...",
             "unpack": "Unpacking what was downloaded ...",
         }.get(message.step, "")

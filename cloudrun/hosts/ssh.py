@@ -81,7 +81,9 @@ class SshHost:
         command = _command_of_ours(ready, work) if need.command is None else ""
         if need.command is not None:
             command = _users_command(ready, need.command, work)
-        return jobs.start(self.link, _job_folder(work.run_id), command, work.seconds)
+        folder = _job_folder(work.run_id)
+        start = jobs.start_script(folder, command, work.seconds)
+        return jobs.RemoteJob(self.link, folder, start=start)
 
     def resume(self, run_id: str, out_at: int, err_at: int) -> Job:
         """Go on with a job; see `Host.resume`."""

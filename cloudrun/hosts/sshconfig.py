@@ -27,6 +27,7 @@ _DEFAULT_KNOWN = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 _SYSTEM_KNOWN = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 # As deep as OpenSSH follows Include, and as many jumps as anybody has.
 _DEEPEST, _MOST_JUMPS = 16, 8
+_RUNS_A_COMMAND = re.compile(r"^\s*match\b.*\bexec\b", re.MULTILINE | re.IGNORECASE)
 _LINE = re.compile(r"^\s*(\w+)(?:\s*=\s*|\s+)(.+?)\s*$")
 
 
@@ -115,12 +116,13 @@ def _as_written(target: str, host: str) -> str:
 
 
 def _lookup(text: str, host: str) -> SSHConfigDict:
-    from paramiko.config import SSHConfig
-    from paramiko.ssh_exception import ConfigParseError
+    from cloudrun.hosts.lean import bring_invoke, paramiko
 
+    if _RUNS_A_COMMAND.search(text):
+        bring_invoke()
     try:
-        return SSHConfig.from_text(text).lookup(host)
-    except (ConfigParseError, KeyError, ValueError) as error:
+        return paramiko.SSHConfig.from_text(text).lookup(host)
+    except (paramiko.ConfigParseError, KeyError, ValueError) as error:
         raise BadSettings(
             "Your SSH configuration cannot be understood.", f"{error}.", "Look at ~/.ssh/config."
         ) from error

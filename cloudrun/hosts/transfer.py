@@ -11,12 +11,10 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path, PurePosixPath
-
-import paramiko
 
 from cloudrun.errors import (
     AccessDenied,
@@ -29,6 +27,7 @@ from cloudrun.errors import (
 )
 from cloudrun.hosts.archive import Extracted, Limits, Writer, extract, write_entries
 from cloudrun.hosts.connection import Connection
+from cloudrun.hosts.lean import paramiko
 from cloudrun.hosts.manifest import (
     Difference,
     Entry,
@@ -131,7 +130,7 @@ def _push_once(
     """Push; None when another push came between the look and the sending."""
     began_ns = time.time_ns()
     script = _script("receive.sh", leave_out, folder=remote_folder, patience=str(PATIENCE_S))
-    with closing(connection.open_script(script)) as channel:
+    with connection.exchange(script) as channel:
         # The machine looks at its folder while we look at ours.
         here = scan(root, leave_out, read_cache(cache) if cache else {})
         answer = _Answer(connection, channel)
@@ -368,7 +367,7 @@ def pull(
         marker=marker,
         packed="yes" if packed else "no",
     )
-    with closing(connection.open_script(script)) as channel:
+    with connection.exchange(script) as channel:
         answer = _Answer(connection, channel)
         word = answer.line()
         if word == "none":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import time
 from typing import Literal
 
 from cloudrun.errors import (
@@ -17,6 +18,7 @@ from cloudrun.launcher import recovery
 from cloudrun.launcher.current import Current, have, phase_of
 from cloudrun.launcher.journal import RunRow
 from cloudrun.model.need import provider_of
+from cloudrun.model.run import later
 from cloudrun.reports import build
 from cloudrun.reports.schema import Check, Report
 
@@ -27,15 +29,28 @@ def end(run: Current, problem: BaseException | None) -> None:
     What fails keeps nothing of the rest from being ended.
     """
     with phase_of(run, "end"), contextlib.ExitStack() as endings:
+        kept_s = _kept_s(run, problem)
+        if kept_s > 0:
+            run.journal.set_kept(run.row.id, later(kept_s))
         # Called in the reverse order, each whatever the one before it did.
-        if run.machine is not None:
+        if run.machine is not None and not kept_s:
             endings.callback(run.provider.terminate, run.machine)
         if run.host is not None:
             endings.callback(run.host.close)
-        if run.host is not None and run.ended is not None and problem is None:
+        if run.host is not None and run.ended is not None and problem is None and not kept_s:
             endings.callback(run.host.forget, run.row.id)
         if run.job is not None and run.ended is None:
             endings.callback(run.job.stop)
+
+
+def _kept_s(run: Current, problem: BaseException | None) -> float:
+    """For how many seconds the machine is left as it is."""
+    need, end = run.row.need, run.ended
+    if run.host is None or not run.host.keeps_jobs:
+        return 0.0
+    failed = problem is not None or (end is not None and end.status != 0)
+    left_s = max(0.0, run.until - time.monotonic()) if need.keep else 0.0
+    return max(left_s, need.keep_failed_s if failed else 0.0)
 
 
 def close(run: Current, problem: BaseException | None) -> Report:

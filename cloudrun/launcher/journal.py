@@ -57,6 +57,7 @@ MIGRATIONS = (
     """
     ALTER TABLE runs ADD COLUMN machine TEXT;
     ALTER TABLE runs ADD COLUMN job_deadline TEXT;
+    ALTER TABLE runs ADD COLUMN kept_until TEXT;
     """,
 )
 _BUSY_S = 10.0
@@ -68,7 +69,8 @@ class RunRow:
     """One run as the journal knows it. `ended` None: it is live, or its process died.
 
     `machine` is the one that it has. `job_deadline` (RFC 3339, UTC) is there when
-    a job was started on it that goes on without us.
+    a job was started on it that goes on without us, `kept_until` when the run is
+    over and its machine was left as it is until then.
     """
 
     id: str
@@ -83,6 +85,7 @@ class RunRow:
     report: str | None = None
     machine: Machine | None = None
     job_deadline: str | None = None
+    kept_until: str | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,16 @@ class Journal:
         with self._errors():
             self._db.execute("UPDATE runs SET job_deadline = ? WHERE id = ?", (deadline, run))
 
+    def set_kept(self, run: str, until: str | None) -> None:
+        """Write down that the run's machine is left as it is until then, or no longer."""
+        with self._errors():
+            self._db.execute("UPDATE runs SET kept_until = ? WHERE id = ?", (until, run))
+
+    def kept_runs(self) -> list[RunRow]:
+        """The runs that are over and whose machine was left, oldest first."""
+        kept = self._runs("WHERE ended IS NOT NULL AND kept_until IS NOT NULL ORDER BY created")
+        return [row for row in kept if isinstance(row, RunRow)]
+
     def add_step(self, run: str, phase: str, state: str, detail: str = "") -> None:
         """Write down that a phase is about to be done (`intent`), is `done`, or has `failed`."""
         with self._errors():
@@ -223,7 +236,7 @@ class Journal:
     def _runs(self, where: str, *values: str) -> list[RunRow | StrangeRow]:
         columns = (
             "id, created, command, need, argv, store, plan, ended, outcome, report,"
-            " machine, job_deadline"
+            " machine, job_deadline, kept_until"
         )
         with self._errors():
             found = self._db.execute(f"SELECT {columns} FROM runs {where}", values)  # noqa: S608

@@ -26,6 +26,7 @@ from cloudrun.model.events import Event, Listener, Noted
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Plan
 from cloudrun.model.run import new_run_id, now
+from cloudrun.providers import base as providers
 from cloudrun.reports.schema import Report
 from cloudrun.reports.store import open_store
 
@@ -141,12 +142,15 @@ def attach(row: RunRow, journal: Journal, around: Around = Around()) -> Ran:
 def stop(row: RunRow, journal: Journal, around: Around = Around()) -> Report | None:
     """End a run and bring home what there is.
 
-    A run that another cloudrun follows is ended by that one, which is asked to:
-    nothing is returned then.
+    A run that another cloudrun follows is ended by that one, which is asked to;
+    of one that is over, its machine is ended that was kept. Nothing is returned then.
 
     Raises:
         HostUnreachable: the machine cannot be reached, and the job's deadline is still to come.
     """
+    if row.kept_until is not None:
+        _let_go(row, journal, around)
+        return None
     if _is_followed(row, journal):
         _ask_follower(row, journal)
         return None
@@ -159,6 +163,19 @@ def stop(row: RunRow, journal: Journal, around: Around = Around()) -> Report | N
                 raise
             again.notes.append("The machine was gone; the job's deadline there has passed.")
             return closing.close(again, None)
+
+
+def _let_go(row: RunRow, journal: Journal, around: Around) -> None:
+    """End a machine that was kept when its run was over."""
+    machine = have(row.machine)
+    provider = providers.load(machine.offer.provider)
+    host = provider.connect(machine, around.person)
+    try:
+        host.forget(row.id)
+    finally:
+        host.close()
+    provider.terminate(machine)
+    journal.set_kept(row.id, None)
 
 
 def _is_over(row: RunRow) -> bool:

@@ -6,7 +6,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 
 from cloudrun.errors import (
     BadSettings,
@@ -23,7 +22,7 @@ from cloudrun.launcher.current import Current, have, phase_of, teller
 from cloudrun.model.events import CommandSaid, ResultsCame, RunStarted, WorkloadSaid
 from cloudrun.model.need import Need, provider_of
 from cloudrun.model.offer import Plan
-from cloudrun.model.run import rfc3339
+from cloudrun.model.run import later
 from cloudrun.providers import base as providers
 from cloudrun.reports import build
 from cloudrun.reports.schema import Report
@@ -77,6 +76,7 @@ def leave(run: Current) -> None:
         begin(run)
         with phase_of(run, "run"):
             start(run)
+            have(run.job).begin()
         have(run.host).close()
     except BaseException as error:
         closing.end(run, error)
@@ -110,7 +110,8 @@ def _provision(run: Current) -> None:
     if run.offer is None:
         raise Unavailable("Every offer was tried and none could be had.")
     run.until = time.monotonic() + whole.deadline_s
-    deadline = rfc3339(datetime.now(UTC) + timedelta(seconds=whole.deadline_s))
+    lives_s = whole.deadline_s + run.row.need.keep_failed_s
+    deadline = later(lives_s)
     run.machine = run.provider.create(run.offer, run.row.id, deadline)
     run.journal.set_machine(run.row.id, run.machine)
 
@@ -146,7 +147,7 @@ def start(run: Current) -> None:
     if need.command is not None:
         argv = need.command.argv
     if host.keeps_jobs:
-        run.journal.set_job(run.row.id, rfc3339(datetime.now(UTC) + timedelta(seconds=seconds)))
+        run.journal.set_job(run.row.id, later(seconds))
     run.job = host.start(ready, need, Work(run.row.id, argv, seconds, run.environment))
 
 

@@ -25,10 +25,15 @@ _LAST_WORDS_BYTES = 4000
 
 @dataclass(frozen=True)
 class Recovered:
-    """The runs that have not ended: followed by a living cloudrun, or alone on their machine."""
+    """The runs of which something is left.
+
+    `alive` are followed by a living cloudrun, `alone` go on without one; those
+    of `kept` are over, and their machine was left as it is.
+    """
 
     alive: tuple[RunRow, ...]
     alone: tuple[RunRow, ...]
+    kept: tuple[RunRow, ...]
 
 
 def recover(journal: Journal, listener: Listener) -> Recovered:
@@ -56,7 +61,18 @@ def recover(journal: Journal, listener: Listener) -> Recovered:
             journal.end_run(row.id, "failed", None)
         finally:
             lock.release()
-    return Recovered(tuple(alive), tuple(alone))
+    return Recovered(tuple(alive), tuple(alone), tuple(_still_kept(journal)))
+
+
+def _still_kept(journal: Journal) -> Iterator[RunRow]:
+    """The runs whose machine is kept; one whose time is over is let go."""
+    for row in journal.kept_runs():
+        if row.kept_until is None or datetime.fromisoformat(row.kept_until) > datetime.now(UTC):
+            yield row
+            continue
+        if row.machine is not None:
+            providers.load(row.machine.offer.provider).terminate(row.machine)
+        journal.set_kept(row.id, None)
 
 
 def _left_alone(row: StrangeRow) -> str:

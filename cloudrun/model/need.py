@@ -51,7 +51,8 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 
     `targets` are tried in order. `ttl_s` is in seconds, `max_cost_usd` in US
     dollars for the whole run. `gpu` None means any device at all. With a
-    `command`, the workloads are not run.
+    `command`, the workloads are not run. `keep` leaves the machine as it is
+    until its deadline, `keep_failed_s` for so long (seconds) when the run failed.
     """
 
     targets: tuple[str, ...] = ("auto",)
@@ -62,6 +63,8 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     max_price_usd: float | None = None
     max_cost_usd: float | None = None
     command: Command | None = None
+    keep: bool = False
+    keep_failed_s: int = 0
 
     @property
     def workloads(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 Phase = Literal["plan", "provision", "connect", "prepare", "push", "run", "collect", "end"]
@@ -36,6 +36,11 @@ def new_run_id() -> str:
 def now() -> str:
     """The present moment, RFC 3339 in UTC with milliseconds."""
     return rfc3339(datetime.now(UTC))
+
+
+def later(seconds: float) -> str:
+    """The moment so many seconds from now, as `now` writes it."""
+    return rfc3339(datetime.now(UTC) + timedelta(seconds=seconds))
 
 
 def rfc3339(moment: datetime) -> str:

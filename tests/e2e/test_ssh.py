@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -215,3 +217,51 @@ def test_a_host_has_a_name_in_the_settings(cloudrun: Cloudrun, box: str) -> None
     done = cloudrun("run", "--", "hostname")
     assert done.stdout.startswith("crv"), done.stderr
     assert cloudrun("run", "--on", "lap", "--", "true").stderr.count("'lab'") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [(["--keep"], 0), (["--keep-failed", "10m"], 3), (["--keep-failed", "9m"], 0)],
+)
+def test_what_is_kept_is_listed_and_ended_by_down(
+    cloudrun: Cloudrun, box: str, machine: Machine, options: list[str], status: int
+) -> None:
+    kept = "--keep" in options or status != 0
+    done = cloudrun("run", "--on", box, *options, "--", "sh", "-c", f"exit {status}")
+    assert done.returncode == status, done.stderr
+    runs = machine.home / ".cloudrun" / "runs"
+    assert len(list(runs.iterdir())) == kept
+    states = [row["state"][:10] for row in json.loads(cloudrun("ps", "--json").stdout)]
+    assert states == ["kept until"] * kept
+    assert cloudrun("down", "--all").returncode == 0
+    assert list(runs.iterdir()) == []
+    assert json.loads(cloudrun("ps", "--json").stdout) == []
+
+
+def test_notebooks_open_through_a_tunnel_and_end_with_us(
+    cloudrun: Cloudrun, box: str, machine: Machine
+) -> None:
+    assert cloudrun("run", "--on", box, "--", "sh", "-c", "echo 1 >there.txt").returncode == 0
+    with subprocess.Popen(
+        [sys.executable, "-m", "cloudrun", "jupyter", "last", "--no-browser"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        token = address.partition("token=")[2]
+        api = address.partition("/lab?")[0] + "/api/contents"
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(api)  # noqa: S310
+        with urllib.request.urlopen(f"{api}?token={token}") as answer:  # noqa: S310
+            names = [entry["name"] for entry in json.load(answer)["content"]]
+        assert "there.txt" in names
+        assert token not in processes(machine)
+        process.send_signal(signal.SIGINT)
+        try:
+            _, stderr = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 0, stderr
+    wait_for(lambda: "jupyterlab" not in processes(machine))

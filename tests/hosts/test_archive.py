@@ -236,6 +236,7 @@ def test_gnu_tar_reads_what_is_written(tmp_path: Path) -> None:
     assert [n.removeprefix("p/") for n in names(out) if n != "p"] == names(root)
     assert (out / "p" / "d" / "big").read_bytes() == (root / "d" / "big").read_bytes()
     assert os.readlink(out / "p" / ("n" * 250)) == "t" * 250
+    assert (out / "p" / "old").stat().st_mtime == 0
 
 
 @pytest.mark.parametrize("change", ["shrinks", "grows", "rewritten"])

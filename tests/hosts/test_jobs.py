@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudrun.errors import DeadlineReached, HostUnreachable
+from cloudrun.errors import DeadlineReached, HostUnreachable, WorkloadFailed
 from cloudrun.hosts import jobs
 from cloudrun.hosts.base import Chunk, JobEnd
 from cloudrun.hosts.link import Link
@@ -24,7 +24,11 @@ FOLDER = ".cloudrun/runs/r1/job"
 
 def start(link: Link, shell: str, seconds: int = 60, **environment: str) -> jobs.RemoteJob:
     command = jobs.command_script(["sh", "-c", shell], "", environment)
-    return jobs.start(link, FOLDER, command, seconds)
+    return job_of(link, command, seconds)
+
+
+def job_of(link: Link, command: str, seconds: int = 60) -> jobs.RemoteJob:
+    return jobs.RemoteJob(link, FOLDER, start=jobs.start_script(FOLDER, command, seconds))
 
 
 def read(job: jobs.RemoteJob, wait_s: float = FAR) -> tuple[bytes, bytes]:
@@ -49,7 +53,7 @@ def test_a_command_keeps_its_words_and_its_environment_is_nowhere(
 ) -> None:
     words = ["printf", "%s|", "a b", "", "it's", '"$HOME"', "*", "-n", "é\n"]
     command = jobs.command_script(words, "", {"TOKEN": "s3cret'\"$X"}, ["echo $TOKEN >&2"])
-    job = jobs.start(link, FOLDER, command, 60)
+    job = job_of(link, command)
     out, err = read(job)
     assert out.decode() == 'a b||it\'s|"$HOME"|*|-n|é\n|'
     assert err.decode() == "s3cret'\"$X\n"
@@ -62,6 +66,18 @@ def test_to_start_it_twice_starts_it_once(link: Link, machine: Machine) -> None:
     again = start(link, "echo x >>count")
     assert read(job) == read(again) == (b"", b"")
     assert (machine.home / "count").read_text() == "x\n"
+
+
+def test_a_job_that_cannot_be_started_is_told(link: Link, machine: Machine) -> None:
+    (machine.home / ".cloudrun").write_text("in the way")
+    with pytest.raises(WorkloadFailed, match="could not start the job.*Not a directory"):
+        read(start(link, "echo on"))
+
+
+def test_a_job_that_was_begun_is_read(link: Link) -> None:
+    job = start(link, "echo on")
+    job.begin()
+    assert read(job) == (b"on\n", b"")
 
 
 def test_a_signals_death_is_told_as_shells_do(link: Link) -> None:
@@ -226,7 +242,7 @@ from cloudrun.hosts.sshconfig import Hop
 hop = Hop("{machine.address}", 22, "ubuntu", "{machine.address}", (Path("{machine.key}"),))
 link = Link(lambda: connect([hop], Path("{tmp_path / "known_hosts"}")), print)
 command = jobs.command_script(["sh", "-c", "seq 300000; echo end >&2"], "", {{}})
-job = jobs.start(link, "{FOLDER}", command, 60)
+job = jobs.RemoteJob(link, "{FOLDER}", start=jobs.start_script("{FOLDER}", command, 60))
 for chunk in job.read(time.monotonic() + 60):
     if chunk.stream == 1:
         sys.stdout.buffer.write(chunk.data)
