@@ -1,0 +1,1 @@
+"""The parts of benchmarks/ssh.py. The files `with_*.py` are programs of their own."""
