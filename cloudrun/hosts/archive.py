@@ -14,12 +14,14 @@ import contextlib
 import errno
 import hashlib
 import os
+import queue
 import re
 import shutil
 import stat
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -44,6 +46,8 @@ _END = bytes(2 * _BLOCK)
 # multiple of it that is large enough for a read to cost little.
 _PACKET = 2**15 - 64
 _READ = 8 * _PACKET
+# Pieces that are read ahead, and the size of a file that is worth a thread for it.
+_AHEAD, _WORTH_A_THREAD = 4, 4 * 2**20
 # Where a stale folder of unfinished files may be removed: nobody has written to it for a day.
 _STALE_S = 86400
 _PARTS = ".cloudrun-part-"
@@ -202,17 +206,14 @@ def _copy(
     """Copy exactly `size` bytes; a file that has fewer is filled up. None: it had fewer."""
     digest = hashlib.sha256()
     left = size
-    while left:
-        try:
-            data = os.read(fd, min(left, _READ))
-        except OSError as error:
-            raise unreadable(path, error) from error
-        if not data:
-            break
-        digest.update(data)
-        writer.add(data)
-        left -= len(data)
-        progress(len(data))
+    pieces = _pieces if size < _WORTH_A_THREAD else _pieces_ahead
+    try:
+        for data in pieces(fd, size, digest):
+            writer.add(data)
+            left -= len(data)
+            progress(len(data))
+    except _Unreadable as error:
+        raise unreadable(path, error.cause) from error
     is_whole = left == 0
     while left:
         fill = min(left, _READ)
@@ -220,6 +221,59 @@ def _copy(
         left -= fill
     writer.add(bytes(-size % _BLOCK))
     return digest.hexdigest() if is_whole else None
+
+
+class _Unreadable(Exception):
+    """A file that is open cannot be read on."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+def _pieces(fd: int, size: int, digest: hashlib._Hash) -> Iterator[bytes]:
+    """The file's bytes, `size` at most, taken into the digest as they are read."""
+    while size:
+        try:
+            data = os.read(fd, min(size, _READ))
+        except OSError as error:
+            raise _Unreadable(error) from error
+        if not data:
+            return
+        digest.update(data)
+        yield data
+        size -= len(data)
+
+
+def _pieces_ahead(fd: int, size: int, digest: hashlib._Hash) -> Iterator[bytes]:
+    """The same, read and digested in a thread while what came before is sent."""
+    read: queue.Queue[bytes | _Unreadable] = queue.Queue(_AHEAD)
+    over = threading.Event()
+
+    def run() -> None:
+        try:
+            for data in _pieces(fd, size, digest):
+                read.put(data)
+                if over.is_set():
+                    return
+            read.put(b"")
+        except _Unreadable as error:
+            read.put(error)
+
+    reader = threading.Thread(target=run, daemon=True, name="read-ahead")
+    reader.start()
+    try:
+        while data := read.get():
+            if isinstance(data, _Unreadable):
+                raise data
+            yield data
+    finally:
+        # The file is closed after this, so nobody may be reading it.
+        over.set()
+        while reader.is_alive():
+            with contextlib.suppress(queue.Empty):
+                read.get(timeout=0.05)
+            reader.join(0.01)
 
 
 def _header(
