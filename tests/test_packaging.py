@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,11 @@ def test_the_librarys_face_has_what_it_promises() -> None:
         assert getattr(cloudrun, name) is not None
     with pytest.raises(AttributeError):
         _ = cloudrun.nothing
+
+
+def test_the_providers_that_come_along_are_entry_points_too() -> None:
+    from cloudrun.providers import base
+
+    for name in base.OURS:
+        (point,) = entry_points(group=base.GROUP, name=name)
+        assert point.load() is base.load(name)

@@ -7,7 +7,7 @@ or a store can be is known further up, so it is checked here.
 from __future__ import annotations
 
 from cloudrun import settings
-from cloudrun.model.need import GpuRequest, parse_gpu, parse_targets
+from cloudrun.model.need import SSH, GpuRequest, parse_gpu, parse_targets
 
 
 def read() -> list[settings.Setting]:
@@ -36,11 +36,16 @@ def check(setting: settings.Setting) -> None:
 
 def targets(text: str) -> tuple[str, ...]:
     """Read `TARGET[,TARGET...]`, each one that this version or the settings have."""
-    from cloudrun.providers.base import names
+    from cloudrun.providers.base import OURS, names
 
     hosts = settings.hosts()
-    known = ("auto", *(name for name in names() if name != "ssh"), *hosts)
-    return tuple(hosts.get(target, target) for target in parse_targets(text, known))
+    ours = ("auto", *OURS, *hosts)
+    if all(target.strip() in ours for target in text.split(",") if SSH not in target):
+        known = ours
+    else:
+        known = ("auto", *names(), *hosts)
+    targets = parse_targets(text, tuple(name for name in known if name != "ssh"))
+    return tuple(hosts.get(target, target) for target in targets)
 
 
 def gpu(text: str) -> GpuRequest:

@@ -19,7 +19,7 @@ from shlex import quote
 
 from cloudrun import settings
 from cloudrun.errors import WorkloadFailed
-from cloudrun.hosts import jobs, remote_python, scripts, transfer
+from cloudrun.hosts import jobs, scripts, transfer
 from cloudrun.hosts.archive import Limits
 from cloudrun.hosts.base import NOBODY, Job, Person, Ready, Tell, Work
 from cloudrun.hosts.connection import Connection, connect
@@ -47,6 +47,10 @@ class SshHost:
     def prepare(self, need: Need, tell: Tell, until: float) -> Ready:
         """Find or make a Python that can do the work; see `Host.prepare`."""
         command = need.command
+        if command is not None and not command.torch and command.requirements is None:
+            return Ready("", "")
+        from cloudrun.hosts import remote_python
+
         return self.link.insist(
             lambda connection: remote_python.prepare(
                 connection,
@@ -59,6 +63,8 @@ class SshHost:
 
     def python_with(self, package: str, tell: Tell, until: float) -> str:
         """The path of a Python on the machine that has a package; made, where there is none."""
+        from cloudrun.hosts import remote_python
+
         return self.link.insist(
             lambda connection: remote_python.prepare(
                 connection, need_torch=False, requirements=package, tell=tell, until=until

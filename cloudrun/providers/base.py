@@ -6,9 +6,9 @@ A provider registers under its name in the entry-point group
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Literal, Protocol, cast
 
 from cloudrun.hosts.base import Host, Person
@@ -17,6 +17,9 @@ from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
 
 GROUP = "cloudrun.providers"
+# Those that come with cloudrun: to look through all that is installed takes longer than
+# to reach a machine.
+OURS = ("local", "ssh")
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,15 @@ class Provider(Protocol):
 
 def names() -> tuple[str, ...]:
     """The names of the providers that are installed."""
+    from importlib.metadata import entry_points
+
     return tuple(sorted(entry_points(group=GROUP).names))
 
 
 def load(name: str) -> Provider:
     """Import the provider of this name, one of `names()`."""
+    if name in OURS:
+        return cast(Provider, importlib.import_module(f"cloudrun.providers.{name}"))
+    from importlib.metadata import entry_points
+
     return cast(Provider, entry_points(group=GROUP)[name].load())
