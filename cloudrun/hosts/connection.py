@@ -32,7 +32,8 @@ _QUICK_RECEIVES = 64
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
 _CERTIFICATE = "-cert-v01@openssh.com"
 _NEVER = 2**60
-_CHUNK = 2**17
+# Large, so that the thread that receives is not woken for every packet of a stream.
+_CHUNK = 2**20
 
 
 @dataclass(frozen=True)
