@@ -1,8 +1,8 @@
 # Runs on the machine: sends what has changed below a folder since the marker was made.
 # With GNU find, sort, comm and cut it sends only that; elsewhere everything each time.
 #
-# Before it stand: folder, marker (a file that remembers what was there), packed (yes or
-# no), and in "$@" what find leaves out. The new marker is made before the archive, from
+# Before it stand: folder, marker (a file that remembers what was there), far (yes or no:
+# compress what shrinks), and in "$@" what find leaves out. The new marker is made before the archive, from
 # what find says of each thing, and moved into place only when the other side says that it
 # has everything: what changes meanwhile, or was lost on the way, is sent the next time.
 set -eu
@@ -45,7 +45,14 @@ trap 'rm -f "$next"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
 mkdir -p "${marker%/*}"
 if can_tell; then state "$@" >"$next" 2>/dev/null || { rm -f "$next"; echo full; exit 3; }; fi
-echo archive
+packed=no
+if [ "$far" = yes ]; then
+    # Its beginning tells whether it shrinks: on a far link too, zlib is no gain for what does not.
+    whole=$(archive 2>/dev/null | head -c 1000000 | wc -c)
+    small=$(archive 2>/dev/null | head -c 1000000 | gzip -1 | wc -c)
+    if [ "$small" -lt $((whole * 9 / 10)) ]; then packed=yes; fi
+fi
+if [ "$packed" = yes ]; then echo packed; else echo archive; fi
 # tar's own status says no more than its words, which the other side reads.
 if [ "$packed" = yes ]; then archive | gzip -1; else archive || :; fi
 read -r _ || exit 0

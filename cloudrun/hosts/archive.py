@@ -48,6 +48,8 @@ _PACKET = 2**15 - 64
 _READ = 8 * _PACKET
 # Pieces that are read ahead, and the size of a file that is worth a thread for it.
 _AHEAD, _WORTH_A_THREAD = 4, 4 * 2**20
+# How many files tell whether a folder shrinks, and how much of each.
+_SAMPLES, _SAMPLE = 8, 2**16
 # Where a stale folder of unfinished files may be removed: nobody has written to it for a day.
 _STALE_S = 86400
 _PARTS = ".cloudrun-part-"
@@ -120,6 +122,27 @@ class Writer:
         if self._gathered:
             self._sink(bytes(self._gathered))
             self._gathered.clear()
+
+
+def shrinks(root: Path, entries: Iterable[Entry]) -> bool:
+    """Whether compression is worth its time: the largest files tell, by a piece of each."""
+    files = sorted(entries, key=lambda entry: entry.size, reverse=True)[:_SAMPLES]
+    pieces = b"".join(_piece(root, entry) for entry in files if entry.kind is Kind.FILE)
+    return len(zlib.compress(pieces, 1)) < 0.9 * len(pieces)
+
+
+def _piece(root: Path, entry: Entry) -> bytes:
+    """Some bytes out of the middle of a file; none, where it cannot be read."""
+    try:
+        opened = _open_file(root / entry.path)
+    except OSError:
+        return b""
+    if opened is None:
+        return b""
+    fd, status = opened
+    with os.fdopen(fd, "rb") as file:
+        file.seek(max(0, status.st_size - _SAMPLE) // 2)
+        return file.read(_SAMPLE)
 
 
 def write_entries(

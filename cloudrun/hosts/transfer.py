@@ -25,7 +25,7 @@ from cloudrun.errors import (
     Unavailable,
     WrongUsage,
 )
-from cloudrun.hosts.archive import Extracted, Limits, Writer, extract, write_entries
+from cloudrun.hosts.archive import Extracted, Limits, Writer, extract, shrinks, write_entries
 from cloudrun.hosts.connection import Connection
 from cloudrun.hosts.lean import paramiko
 from cloudrun.hosts.manifest import (
@@ -216,7 +216,7 @@ def _send(
     listener: Listener,
     progress: Callable[[int], object],
 ) -> Pushed | None:
-    packed = connection.round_trip_s > _FAR_S
+    packed = connection.round_trip_s > _FAR_S and shrinks(root, todo.send)
     need = sum(entry.size for entry in todo.send)
     order = f"{look.identity} {need} {'-xzpof' if packed else '-xpof'}\n"
     writer = Writer(lambda data: connection.send(channel, data), packed)
@@ -359,21 +359,16 @@ def pull(
     """
     _check(remote_folder)
     _check(marker)
-    packed = connection.round_trip_s > _FAR_S
-    script = _script(
-        "send.sh",
-        leave_out,
-        folder=remote_folder,
-        marker=marker,
-        packed="yes" if packed else "no",
-    )
+    far = "yes" if connection.round_trip_s > _FAR_S else "no"
+    script = _script("send.sh", leave_out, folder=remote_folder, marker=marker, far=far)
     with connection.exchange(script) as channel:
         answer = _Answer(connection, channel)
         word = answer.line()
         if word == "none":
             return Pulled()
-        if word != "archive":
+        if word not in ("archive", "packed"):
             raise Unavailable(f"The disk of {connection.hop} is full.", "", "Make room on it.")
+        packed = word == "packed"
         done: Extracted = extract(answer.chunks(), local_folder, limits, packed=packed)
         connection.send(channel, b"got it\n")
         _no_more(channel)

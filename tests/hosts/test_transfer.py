@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -233,6 +234,34 @@ def test_a_slow_link_is_compressed_for(
     assert tree(there(machine)) == tree(root)
     pull(connection, THERE, tmp_path / "back", marker="~/marker", limits=LIMITS)
     assert (tmp_path / "back" / "zeros").stat().st_size == 2**24
+
+
+@pytest.mark.parametrize("shrinks", [True, False])
+def test_only_what_shrinks_is_compressed(
+    connection: Connection,
+    machine: Machine,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shrinks: bool,
+) -> None:
+    seen = []
+
+    def spy(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            seen.append(named.get("packed", arguments[-1]))
+            return function(*arguments, **named)
+
+        return call
+
+    monkeypatch.setattr(transfer, "Writer", spy(Writer))
+    monkeypatch.setattr(transfer, "extract", spy(transfer.extract))
+    connection.round_trip_s = 0.05
+    (root / "much").write_bytes(bytes(2**22) if shrinks else os.urandom(2**22))
+    push(connection, root, THERE)
+    pull(connection, THERE, tmp_path / "back", marker="~/marker", limits=LIMITS)
+    assert seen == [shrinks, shrinks]
+    assert (tmp_path / "back" / "much").read_bytes() == (root / "much").read_bytes()
 
 
 @pytest.fixture
