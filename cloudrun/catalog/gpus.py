@@ -10,6 +10,7 @@ several well-known tables mix in sparse figures or another card's.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -96,6 +97,17 @@ def find(name: str) -> tuple[Gpu, ...]:
             f"{_nearest(name)} `cloudrun gpus` lists what can be rented.".strip(),
         )
     return found
+
+
+def how_many(name: str, devices: Iterable[tuple[str, int]]) -> int:
+    """How many of these devices, each by its name and memory in bytes, are the GPU of this name.
+
+    Raises:
+        WrongUsage: there is no such GPU.
+    """
+    wanted = {gpu.name for gpu in find(name)}
+    known = [by_device(device, memory) for device, memory in devices]
+    return sum(gpu is not None and gpu.name in wanted for gpu in known)
 
 
 def by_device(torch_name: str, memory_bytes: int | None = None) -> Gpu | None:

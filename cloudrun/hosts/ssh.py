@@ -18,7 +18,8 @@ from pathlib import Path, PurePosixPath
 from shlex import quote
 
 from cloudrun import settings
-from cloudrun.errors import WorkloadFailed
+from cloudrun.catalog.gpus import how_many
+from cloudrun.errors import Unavailable, WorkloadFailed
 from cloudrun.hosts import jobs, scripts, transfer
 from cloudrun.hosts.archive import Limits
 from cloudrun.hosts.base import NOBODY, Job, Person, Ready, Tell, Work
@@ -26,14 +27,16 @@ from cloudrun.hosts.connection import Connection, connect
 from cloudrun.hosts.link import Link
 from cloudrun.hosts.sshconfig import Hop
 from cloudrun.model.events import Event, Noted
-from cloudrun.model.need import Command, Need
-from cloudrun.model.words import format_bytes
+from cloudrun.model.need import Command, GpuRequest, Need
+from cloudrun.model.words import clean, format_bytes
 from cloudrun.reports.build import WORKLOADS, workload_sha256
 
 HOME = ".cloudrun"
 # What may come home at a time: more than a training leaves behind, less than a bomb.
 _RESULTS = Limits(bytes=2 * 2**40, members=10**6)
 _WORTH_TELLING = 2**20
+_MOST_WORDS = 10_000
+_GPUS = "nvidia-smi --query-gpu=name,memory.total --format=csv,noheader,nounits"
 
 
 class SshHost:
@@ -46,6 +49,8 @@ class SshHost:
 
     def prepare(self, need: Need, tell: Tell, until: float) -> Ready:
         """Find or make a Python that can do the work; see `Host.prepare`."""
+        if need.gpu is not None:
+            self._check_gpu(need.gpu)
         command = need.command
         if command is not None and not command.torch and command.requirements is None:
             return Ready("", "")
@@ -60,6 +65,22 @@ class SshHost:
                 until=until,
             )
         )
+
+    def _check_gpu(self, wanted: GpuRequest) -> None:
+        """Refuse a machine that has not the GPU that is asked for."""
+        done = self.link.insist(lambda connection: connection.run_script(_GPUS, limit_s=60))
+        devices = [
+            (name.strip(), int(memory) * 2**20)
+            for name, _, memory in (line.rpartition(",") for line in _lines(done.out))
+            if memory.strip().isdigit()
+        ]
+        if how_many(wanted.name, devices) < wanted.count:
+            has = ", ".join(clean(name)[:60] for name, _ in devices[:16]) or "no NVIDIA GPU"
+            raise Unavailable(
+                f"The machine does not have a {wanted}.",
+                f"It has: {has}.",
+                "Leave --gpu out to use it as it is.",
+            )
 
     def python_with(self, package: str, tell: Tell, until: float) -> str:
         """The path of a Python on the machine that has a package; made, where there is none."""
@@ -178,6 +199,10 @@ def data_name(command: Command, folder: str) -> str:
 
 def _data_folder(folder: str) -> str:
     return f"{HOME}/data/{_name_there(folder)}"
+
+
+def _lines(data: bytes) -> list[str]:
+    return data[:_MOST_WORDS].decode("utf-8", errors="replace").splitlines()
 
 
 def _name_there(folder: str) -> str:

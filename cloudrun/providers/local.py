@@ -11,8 +11,7 @@ import platform
 import sys
 from collections.abc import Sequence
 
-from cloudrun.catalog.gpus import by_device
-from cloudrun.catalog.gpus import find as find_gpus
+from cloudrun.catalog.gpus import how_many
 from cloudrun.hosts.base import Person
 from cloudrun.hosts.local import LocalHost, is_too_old, torch_line
 from cloudrun.model.machine import Machine
@@ -41,10 +40,8 @@ def offers(need: Need) -> Sequence[Offer]:
     seen = _nvidia()
     gpus = seen.gpus if seen else ()
     if need.gpu is not None:
-        wanted = {gpu.name for gpu in find_gpus(need.gpu.name)}
-        known = [by_device(gpu.name, gpu.memory_mib * 2**20) for gpu in gpus]
-        fitting = [gpu for gpu in known if gpu is not None and gpu.name in wanted]
-        if len(fitting) < need.gpu.count:
+        devices = [(gpu.name, gpu.memory_mib * 2**20) for gpu in gpus]
+        if how_many(need.gpu.name, devices) < need.gpu.count:
             return []
     if seen is not None:
         # A GPU whose driver does not answer counts too: to measure the CPU instead,

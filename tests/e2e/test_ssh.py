@@ -211,6 +211,20 @@ def test_an_unknown_host_is_refused_where_nobody_is_there(
     assert "not known" in done.stderr
 
 
+def test_a_gpu_that_is_not_there_is_told(cloudrun: Cloudrun, box: str, machine: Machine) -> None:
+    asked = ("run", "--on", box, "--gpu", "T4", "--", "echo", "on")
+    without = cloudrun(*asked)
+    assert (without.returncode, without.stdout) == (69, "")
+    assert "no NVIDIA GPU" in without.stderr
+    smi = machine.root / "usr/local/bin/nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 'NVIDIA L4, 23034'; echo 'Tesla T4, 15360'\n")
+    smi.chmod(0o755)
+    assert cloudrun(*asked).stdout == "on\n"
+    two = cloudrun("run", "--on", box, "--gpu", "T4:2", "--", "echo", "on")
+    assert two.returncode == 69
+    assert "NVIDIA L4, Tesla T4" in two.stderr
+
+
 def test_a_host_has_a_name_in_the_settings(cloudrun: Cloudrun, box: str) -> None:
     assert cloudrun("config", "set", "hosts.lab", box).returncode == 0
     assert cloudrun("config", "set", "run.on", "lab").returncode == 0
