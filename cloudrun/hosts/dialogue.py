@@ -8,16 +8,15 @@ The machine is not trusted: every message is checked and everything is bounded.
 from __future__ import annotations
 
 import contextlib
-import shlex
 import time
 from collections.abc import Iterator
-from importlib import resources
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from cloudrun.errors import DeadlineReached, HostUnreachable, Refused
+from cloudrun.hosts import scripts
 from cloudrun.hosts.connection import Connection
 from cloudrun.model.words import clean
 
@@ -149,11 +148,6 @@ Message = Seen | NoPython | Beat | Probing | Probed | Step | Downloading | Built
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 
-def template(name: str) -> str:
-    """The text of a file of templates/."""
-    return resources.files("cloudrun.templates").joinpath(name).read_text("utf-8")
-
-
 def order(
     connection: Connection, python: str, what: dict[str, Any], until: float
 ) -> Iterator[Message]:
@@ -172,10 +166,10 @@ def order(
         HostUnreachable: the connection was lost.
         Refused: what comes is not what our program says.
     """
-    program = template("prepare_python.py").encode()
-    head = f"size={len(program)}\npython={shlex.quote(python)}\n"
+    program = scripts.text("prepare_python.py").encode()
+    hand_over = scripts.render("hand_over.sh", size=len(program), python=python)
     left = {"limit_s": max(1.0, until - time.monotonic())}
-    with connection.exchange(head + template("hand_over.sh")) as channel:
+    with connection.exchange(hand_over) as channel:
         connection.send(channel, program + msgspec.json.encode({**what, **left}) + b"\n")
         try:
             for message in _messages(connection, channel, bytearray(), until):

@@ -21,7 +21,7 @@ from msgspec import structs
 
 from cloudrun.catalog.wheels import WheelChoice, install_line, torch_index
 from cloudrun.errors import CloudrunError, Refused, Unavailable, WorkloadFailed
-from cloudrun.hosts import install_faults
+from cloudrun.hosts import install_faults, scripts
 from cloudrun.hosts.base import Ready
 from cloudrun.hosts.connection import Connection
 from cloudrun.hosts.dialogue import (
@@ -39,7 +39,6 @@ from cloudrun.hosts.dialogue import (
     Seen,
     Step,
     order,
-    template,
 )
 from cloudrun.hosts.local import is_too_old
 from cloudrun.model.words import clean
@@ -120,7 +119,10 @@ def prepare(
 
 
 def _look(task: _Task) -> Seen:
-    programs = {"about_program": template("about_python.py"), "driver_program": _driver_program()}
+    programs = {
+        "about_program": scripts.text("about_python.py"),
+        "driver_program": _driver_program(),
+    }
     answer = _order(task, "", {"action": "look", **programs})
     if isinstance(answer, NoPython):
         raise _no_python(task, answer)
@@ -219,7 +221,7 @@ def _first_that_works(
 def _probe_order(seen: Seen) -> dict[str, Any]:
     gpu = _gpu(seen)
     return {
-        "probe_program": template("probe_torch.py"),
+        "probe_program": scripts.text("probe_torch.py"),
         "device": "cuda" if gpu else "auto",
         "driver": gpu.driver if gpu else "",
     }
@@ -417,7 +419,7 @@ def _build(task: _Task, seen: Seen, recipe: _Recipe) -> Ready:
         "action": "build",
         "recipe": recipe.name,
         "python": recipe.base.path,
-        "about_program": template("about_python.py"),
+        "about_program": scripts.text("about_python.py"),
         # uv does not see the packages below an environment, and would download them again.
         "uv": None if recipe.on_top else seen.uv,
         "pip_from_outside": _pip_from_outside(recipe.base, seen),

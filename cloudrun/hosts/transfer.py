@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path, PurePosixPath
 
 from cloudrun.errors import (
@@ -25,6 +24,7 @@ from cloudrun.errors import (
     Unavailable,
     WrongUsage,
 )
+from cloudrun.hosts import scripts
 from cloudrun.hosts.archive import Extracted, Limits, Writer, extract, shrinks, write_entries
 from cloudrun.hosts.connection import Connection
 from cloudrun.hosts.lean import paramiko
@@ -480,7 +480,5 @@ def _script(name: str, leave_out: Collection[str], **variables: str) -> str:
         # find -path takes a pattern.
         plain = re.sub(r"([\\*?\[])", r"\\\1", PurePosixPath(path.replace(os.sep, "/")).as_posix())
         words += ["-path", f"./{plain}", "-prune", "-o"]
-    lines = [f"{key}={shlex.quote(value.rstrip('/'))}" for key, value in variables.items()]
-    lines.append("set -- " + " ".join(shlex.quote(word) for word in words))
-    text = resources.files("cloudrun.templates").joinpath(name).read_text(encoding="utf-8")
-    return "\n".join([*lines, text])
+    rendered = scripts.render(name, **{key: value.rstrip("/") for key, value in variables.items()})
+    return f"set -- {shlex.join(words)}\n{rendered}"

@@ -56,7 +56,7 @@ def go(run: Current) -> Report:
         _finish(run)
     except BaseException as error:  # noqa: BLE001 - raised again below
         problem = error
-    if run.goes_on_without_us and isinstance(problem, HostUnreachable | _Left):
+    if run.goes_on_without_us and isinstance(problem, _LEAVES_IT):
         raise _left(run, problem)
     try:
         closing.end(run, problem)
@@ -159,7 +159,10 @@ def _finish(run: Current) -> None:
             start(run)
         try:
             _follow(run)
-        except (KeyboardInterrupt, DeadlineReached):
+        except DeadlineReached:
+            _stop(run)
+            raise
+        except KeyboardInterrupt:
             if run.goes_on_without_us and run.person.leave and run.person.leave():
                 raise _Left from None
             _stop(run)
@@ -171,6 +174,11 @@ def _finish(run: Current) -> None:
 
 class _Left(Exception):
     """The person wants the job to go on without us."""
+
+
+# What is no reason to end a job on another machine, and what it has made can be fetched
+# when it is mended: the machine is out of reach, or the disk here is full.
+_LEAVES_IT = (HostUnreachable, BadSettings, Unavailable, _Left)
 
 
 def _follow(run: Current) -> None:
@@ -254,11 +262,14 @@ def _results_coming(run: Current, host: Host) -> Iterator[None]:
 def _left(run: Current, problem: BaseException) -> CloudrunError:
     """What to raise when the job goes on without us."""
     have(run.host).close()
-    ways = f"Go on with it: cloudrun attach {run.row.id}; end it: cloudrun down {run.row.id}"
-    if isinstance(problem, HostUnreachable):
-        return HostUnreachable(
-            problem.what,
-            f"{problem.why} The job may go on there, until its deadline at the latest.",
-            f"When the machine is back: cloudrun attach {run.row.id}",
-        )
-    return Interrupted(f"Run {run.row.id} goes on without us.", "", ways)
+    again = f"cloudrun attach {run.row.id}"
+    if isinstance(problem, CloudrunError):
+        why = f"{problem.why} The job may go on there, until its deadline at the latest."
+        remedy = "" if isinstance(problem, HostUnreachable) else f"{problem.try_this} "
+        problem.why, problem.try_this = why, f"{remedy}When that is mended: {again}"
+        return problem
+    return Interrupted(
+        f"Run {run.row.id} goes on without us.",
+        "",
+        f"Go on with it: {again}; end it: cloudrun down {run.row.id}",
+    )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudrun.errors import HostUnreachable
+from cloudrun.errors import BadSettings, HostUnreachable
 from cloudrun.launcher import lifecycle, project
 from cloudrun.model.events import CommandSaid, Event
 from cloudrun.model.need import Need
@@ -115,8 +115,8 @@ def test_a_detached_run_is_listed_read_and_brought_home(
     (listed,) = json.loads(cloudrun("ps", "--json").stdout)
     assert (listed["run"]["id"], listed["state"]) == (run, "goes on without us")
     wait_for(lambda: "3\n" in cloudrun("logs", "last").stdout)
-    (project,) = (machine.home / ".cloudrun" / "projects").glob("work-*")
-    (project / "stop").touch()
+    (there,) = (machine.home / ".cloudrun" / "projects").glob("work-*")
+    (there / "stop").touch()
     followed = cloudrun("logs", "-f", run[:6])
     assert followed.stdout.startswith("0\n1\n2\n")
     assert "done" in followed.stderr
@@ -200,6 +200,30 @@ def test_a_machine_that_goes_out_ends_the_command_in_words(
     with pytest.raises(HostUnreachable, match="cloudrun attach"):
         lifecycle.run(need, around=lifecycle.Around(listener=listener))
     assert cloudrun("ps", "--json").stdout.count("goes on without us") == 1
+
+
+def test_a_full_disk_here_leaves_the_job_and_can_be_mended(
+    box: str, cloudrun: Cloudrun, home: Path, machine: Machine
+) -> None:
+    run = (
+        "sh",
+        "-c",
+        "echo on; while [ ! -e go ]; do sleep 0.05; done; mkdir results; echo 1 >results/a",
+    )
+
+    def listener(event: Event) -> None:
+        if isinstance(event, CommandSaid):
+            # A folder where a file is to be: as good as a disk that takes no more.
+            Path("results").write_text("in the way")
+            (there,) = (machine.home / ".cloudrun" / "projects").glob("work-*")
+            (there / "go").touch()
+
+    need = Need(targets=(box,), command=project.command(run, Path.cwd()))
+    with pytest.raises(BadSettings, match="cloudrun attach"):
+        lifecycle.run(need, around=lifecycle.Around(listener=listener))
+    Path("results").unlink()
+    assert cloudrun("attach", "last").returncode == 0
+    assert Path("results/a").read_text() == "1\n"
 
 
 def test_an_unknown_host_is_refused_where_nobody_is_there(

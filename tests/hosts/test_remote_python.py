@@ -23,8 +23,8 @@ from cloudrun.errors import (
 from cloudrun.hosts import dialogue, remote_python
 from cloudrun.hosts.base import Ready
 from cloudrun.hosts.connection import Connection, connect
-from cloudrun.hosts.dialogue import template
 from cloudrun.hosts.remote_python import prepare
+from cloudrun.hosts.scripts import text
 from tests.doubles import pythons
 from tests.doubles.machines import USER, Machine, hop
 from tests.doubles.pythons import Index, gpu, loaded, put, take_away, torch, use_index, venv
@@ -614,6 +614,6 @@ def test_a_machine_that_never_ends_is_left_in_time(
 
 
 def test_the_probe_computes_with_a_real_torch() -> None:
-    command = [sys.executable, "-c", template("probe_torch.py"), "auto"]
+    command = [sys.executable, "-c", text("probe_torch.py"), "auto"]
     done = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert json.loads(done.stdout) == {"ok": True}, done.stderr
