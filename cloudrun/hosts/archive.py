@@ -370,12 +370,15 @@ def extract(
         Unavailable: the disk is full.
         BadSettings: something here is in the way.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    folder = folder.resolve()
-    _sweep(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder = folder.resolve()
+        _sweep(folder)
+        parts = Path(tempfile.mkdtemp(prefix=_PARTS, dir=folder))
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
     done = Extracted()
     stream = _Stream(_unpacked(chunks) if packed else iter(chunks))
-    parts = Path(tempfile.mkdtemp(prefix=_PARTS, dir=folder))
     seen: dict[str, _Member] = {}
     made: set[Path] = set()
     try:
