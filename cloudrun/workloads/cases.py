@@ -71,7 +71,10 @@ def _cases(place: torch.device, device: torch.device) -> list[Case]:
         *matmuls,
         *crossover,
         Case(f"memory{on}", 300, _memory(place)),
-        Case(f"convolution{on}", 300, _convolution(place)),
+        *(
+            Case(f"convolution {dtype} {batch}{on}", 300, _convolution(place, dtype, batch))
+            for dtype, batch in _convolutions(place)
+        ),
         Case(f"training{on}", 300, _training(place)),
     ]
 
@@ -206,14 +209,17 @@ def _last_cache() -> int:
     return max(sizes)
 
 
-def _convolution(place: torch.device) -> Any:
+def _convolutions(place: torch.device) -> list[tuple[str, int]]:
+    """Number formats and batches: what suits an accelerator, and the CPU's own work."""
+    return [("fp16", 64), ("fp32", 8)] if place.type != "cpu" else [("fp32", 8)]
+
+
+def _convolution(place: torch.device, dtype: str, batch: int) -> Any:
     """A 3 x 3 convolution of 64 channels on 56 x 56 images, forwards and backwards.
 
     The shape of ResNet-50's first stage; channels last, as current hardware
     wants it. Backwards costs twice forwards.
     """
-    dtype = "fp16" if place.type in ("cuda", "mps") else "fp32"
-    batch = 64 if place.type in ("cuda", "mps") else 8
     channels, side = 64, 56
 
     def run(budget_s: float, gpu: Optional[nvml.Gpu]) -> Iterator[dict[str, Any]]:

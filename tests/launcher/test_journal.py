@@ -177,3 +177,18 @@ def test_a_lock_is_held_by_a_living_process_only(tmp_path: Path) -> None:
     assert lock.take() is True
     lock.release()
     assert RunLock(tmp_path).take() is True
+
+
+def test_the_first_versions_journal_is_brought_to_this_one(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "journal.sqlite3") as db:
+        db.executescript(journals.MIGRATIONS[0])
+        db.execute("PRAGMA user_version = 1")
+        db.execute(
+            "INSERT INTO runs (id, created, command, need, argv, store) VALUES (?, ?, ?, ?, ?, ?)",
+            ("old", "2026-11-24T08:00:00.000Z", "launch", "{}", "[]", "reports"),
+        )
+    db.close()
+    with Journal(tmp_path) as journal:
+        (row,) = journal.open_runs()
+        assert (row.id, row.machine, row.job_deadline, row.kept_until) == ("old", None, None, None)
+        journal.set_kept("old", "2026-11-25T08:00:00.000Z")
