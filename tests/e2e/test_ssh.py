@@ -109,7 +109,7 @@ COUNT = "i=0; while [ ! -e stop ]; do echo $i; i=$((i+1)); sleep 0.01; done; ech
 def test_a_detached_run_is_listed_read_and_brought_home(
     cloudrun: Cloudrun, box: str, machine: Machine
 ) -> None:
-    left = cloudrun("run", "--on", box, "--detach", "--", "sh", "-c", f"mkdir results; {COUNT}")
+    left = cloudrun("run", "--on", box, "--detach", "--", "sh", "-c", COUNT)
     assert left.returncode == 0, left.stderr
     run = left.stdout.split()[0]
     (listed,) = json.loads(cloudrun("ps", "--json").stdout)
@@ -125,8 +125,9 @@ def test_a_detached_run_is_listed_read_and_brought_home(
         assert following.stdout is not None
         assert following.stdout.readline() == "0\n"
         (there / "stop").touch()
-        rest, errors = following.communicate(timeout=30)
-    assert errors == "done\n"
+        rest = following.stdout.read()
+        assert following.stderr is not None
+        assert following.stderr.read() == "done\n"
     followed = f"0\n{rest}"
     attached = cloudrun("attach", run)
     assert attached.returncode == 0, attached.stderr
@@ -141,7 +142,7 @@ def test_a_detached_run_is_listed_read_and_brought_home(
 def test_a_killed_cloudrun_is_taken_up_where_it_was(box: str, cloudrun: Cloudrun) -> None:
     command = [sys.executable, "-m", "cloudrun", "run", "--on", box, "--", "sh", "-c"]
     with subprocess.Popen(
-        [*command, "seq 200000; mkdir results; echo x >results/y"], stdout=subprocess.PIPE
+        [*command, "seq 200000; mkdir -p results; echo x >results/y"], stdout=subprocess.PIPE
     ) as first:
         assert first.stdout is not None
         began = first.stdout.read(50_000)
@@ -159,7 +160,7 @@ def test_a_killed_cloudrun_is_taken_up_where_it_was(box: str, cloudrun: Cloudrun
 def test_without_a_terminal_a_signal_stops_the_job_and_keeps_its_results(
     box: str, machine: Machine, cloudrun: Cloudrun, number: signal.Signals
 ) -> None:
-    shell = "mkdir results; echo half >results/model; echo on; sleep 976"
+    shell = "mkdir -p results; echo half >results/model; echo on; sleep 976"
     with subprocess.Popen(
         [sys.executable, "-m", "cloudrun", "run", "--on", box, "--", "sh", "-c", shell],
         stdout=subprocess.PIPE,
@@ -177,7 +178,7 @@ def test_without_a_terminal_a_signal_stops_the_job_and_keeps_its_results(
 
 
 def test_the_deadline_is_75_and_what_there_is_comes_home(cloudrun: Cloudrun, box: str) -> None:
-    shell = "mkdir results; echo half >results/model; sleep 976"
+    shell = "mkdir -p results; echo half >results/model; sleep 976"
     done = cloudrun("run", "--on", box, "--ttl", "2s", "--", "sh", "-c", shell)
     assert done.returncode == 75, done.stderr
     assert Path("results/model").read_text() == "half\n"
@@ -216,7 +217,7 @@ def test_a_full_disk_here_leaves_the_job_and_can_be_mended(
     run = (
         "sh",
         "-c",
-        "echo on; while [ ! -e go ]; do sleep 0.05; done; mkdir results; echo 1 >results/a",
+        "echo on; while [ ! -e go ]; do sleep 0.05; done; mkdir -p results; echo 1 >results/a",
     )
 
     def listener(event: Event) -> None:
