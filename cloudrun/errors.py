@@ -100,6 +100,14 @@ class BadSettings(CloudrunError):
     exit_status = 78
 
 
+class Terminated(KeyboardInterrupt):
+    """The system asks this process to end (SIGTERM); nobody is there to be asked."""
+
+
+class HungUp(Terminated):
+    """The terminal, or the connection to it, has gone (SIGHUP)."""
+
+
 class Interrupted(CloudrunError):
     """The user, or the system, asked cloudrun to stop."""
 

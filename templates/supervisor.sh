@@ -1,10 +1,13 @@
 # Runs one job to its end and writes down how it ended; outlives every connection.
 #
-#   supervisor.sh SECONDS      in the job's folder, in a session of its own
+#   supervisor.sh SECONDS MARK      in the job's folder, in a session of its own
+#
+# MARK is the value of CLOUDRUN_JOB in the environment of all that the job starts.
 #
 # The folder holds, each written whole by a rename: `pid` (the supervisor's and
 # the job's, and the boot of the machine that they belong to), `end` (see below). `out` and `err` are the job's own streams.
 ttl=$1
+mark=$2
 reason=exit
 # So that the end can be written down when the job has filled the disk.
 printf '%4096s' '' >reserve
@@ -33,13 +36,17 @@ quit() {
 
 oom_before=$(oom_kills)
 started=$(date +%s)
-setsid sh ./command </dev/null >>out 2>>err &
+# A shell ignores Ctrl-C for what it runs beside itself; the command must not.
+keys=
+env --default-signal=INT,QUIT true 2>/dev/null && keys="env --default-signal=INT,QUIT"
+CLOUDRUN_JOB=$mark setsid $keys sh ./command </dev/null >>out 2>>err &
 job=$!
 trap 'quit stopped' TERM
 trap 'quit deadline' ALRM
 trap '' HUP INT
 put pid "$$ $job $(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
-setsid sh -c 'sleep "$0"; kill -ALRM "$1"' "$ttl" "$$" &
+# By then another process may have our number.
+setsid sh -c 'sleep "$0"; [ -e pid ] && [ ! -e end ] && kill -ALRM "$1"' "$ttl" "$$" &
 timer=$!
 
 # A signal to us ends `wait` before the job has ended.
@@ -49,15 +56,22 @@ while :; do
     kill -0 "$job" 2>/dev/null || break
 done
 
-# What the job left running in its group goes with it.
-if kill -TERM "-$job" 2>/dev/null; then
+# All that bears the job's mark: what it started, in whichever session.
+others() {
+    grep -lz "^CLOUDRUN_JOB=$mark\$" /proc/[0-9]*/environ 2>/dev/null | tr -dc '0-9\n'
+}
+
+# What the job left running goes with it.
+if [ -n "$(others)" ] || kill -0 "-$job" 2>/dev/null; then
+    kill -TERM "-$job" $(others) 2>/dev/null
     for _ in 1 2 3 4 5 6 7 8 9 10; do
-        kill -0 "-$job" 2>/dev/null || break
+        kill -0 "-$job" 2>/dev/null || [ -n "$(others)" ] || break
         sleep 0.2
     done
-    kill -KILL "-$job" 2>/dev/null
+    kill -KILL "-$job" $(others) 2>/dev/null
 fi
-kill -KILL "-$timer" ${killer:+"-$killer"} 2>/dev/null
+# Itself first: it may not have come as far as a group of its own.
+kill -KILL "$timer" "-$timer" ${killer:+"$killer" "-$killer"} 2>/dev/null
 
 free=$(df -Pk . | { read -r _; read -r _ _ _ free _; echo "$free"; })
 oom=$(($(oom_kills) - oom_before))

@@ -11,13 +11,22 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import click
 
 import cloudrun
 from cloudrun.cli import output
-from cloudrun.errors import BadSettings, Bug, CloudrunError, Interrupted, WrongUsage
+from cloudrun.errors import (
+    BadSettings,
+    Bug,
+    CloudrunError,
+    HungUp,
+    Interrupted,
+    Terminated,
+    WrongUsage,
+)
 from cloudrun.model.words import did_you_mean
 
 
@@ -141,14 +150,23 @@ def _open_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
+_KINDS = {"SIGTERM": Terminated, "SIGHUP": HungUp, "SIGBREAK": Terminated}
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 
 def _listen_to_signals() -> None:
     """Let every wish to stop be a KeyboardInterrupt, but for those that nohup and the like hide."""
-    for number in (getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+    for name in _SIGNALS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop_by(_KINDS.get(name, KeyboardInterrupt)))
+
+
+def _stop_by(kind: type[BaseException]) -> Callable[[int, object], None]:
+    def handler(_number: int, _frame: object) -> None:
+        raise kind
+
+    return handler
 
 
 def _ignore_signals() -> None:

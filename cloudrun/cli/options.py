@@ -107,14 +107,24 @@ def person(progress: Progress) -> Person:
     def passphrase(key: Path) -> str | None:
         progress.pause()
         typed = click.prompt(
-            f"Passphrase for {clean(str(key))}", hide_input=True, err=True, default=""
+            f"Passphrase for {clean(str(key))}",
+            hide_input=True,
+            err=True,
+            default="",
+            show_default=False,
         )
         return str(typed) or None
 
     def leave() -> bool:
         progress.pause()
-        output.say("")
-        return click.confirm("Leave the job running? (No stops it.)", err=True)
+        while True:
+            click.echo("\nStop the job, or leave it running? [stop/leave] ", err=True, nl=False)
+            line = sys.stdin.readline()
+            if not line or line.strip().lower() in ("l", "leave"):
+                # No line at all: the terminal has gone.
+                return True
+            if line.strip().lower() in ("s", "stop"):
+                return False
 
     return Person(ask, passphrase, tell, leave)
 

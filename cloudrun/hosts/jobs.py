@@ -66,9 +66,13 @@ def command_script(
     return "\n".join(
         [
             'rm -f "$0"',
-            *exports,
             f'cd "$HOME"/{shlex.quote(folder)} || exit 126',
             *then,
+            *exports,
+            f"command -v {shlex.quote(argv[0])} >/dev/null || {{",
+            f"    echo {shlex.quote(f'{argv[0]}: there is no such command on the machine')} >&2",
+            "    exit 127",
+            "}",
             f"exec {shlex.join(argv)}",
         ]
     )
@@ -88,7 +92,12 @@ def start_script(folder: str, command: str, seconds: int) -> str:
         command=command,
         supervisor=scripts.text("supervisor.sh"),
         ttl=seconds,
+        mark=_mark(folder),
     )
+
+
+def _mark(folder: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]", "-", folder)
 
 
 class RemoteJob:

@@ -37,7 +37,7 @@ def end(run: Current, problem: BaseException | None) -> None:
             endings.callback(run.provider.terminate, run.machine)
         if run.host is not None:
             endings.callback(run.host.close)
-        if run.host is not None and run.ended is not None and problem is None and not kept_s:
+        if run.host is not None and run.ended is not None and not kept_s:
             endings.callback(run.host.forget, run.row.id)
         if run.job is not None and run.ended is None:
             endings.callback(run.job.stop)

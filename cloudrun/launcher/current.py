@@ -69,8 +69,9 @@ class Current:
 
     @property
     def goes_on_without_us(self) -> bool:
-        """Whether a job was started that nothing here ends."""
-        return self.job is not None and self.host is not None and self.host.keeps_jobs
+        """Whether a job was started, by us or an earlier cloudrun, that nothing here ends."""
+        started = self.job is not None and self.host is not None and self.host.keeps_jobs
+        return started or self.row.job_deadline is not None
 
     def take_up(self) -> None:
         """Be where an earlier cloudrun was when it left this run."""

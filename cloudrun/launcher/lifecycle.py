@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cloudrun import settings
-from cloudrun.errors import BadSettings, Bug, HostUnreachable, WrongUsage
+from cloudrun.errors import AccessDenied, BadSettings, Bug, HostUnreachable, Refused, WrongUsage
 from cloudrun.hosts.base import NOBODY, JobEnd, Person
 from cloudrun.launcher import closing, phases, recovery
 from cloudrun.launcher.current import Current, have
@@ -147,6 +147,7 @@ def stop(row: RunRow, journal: Journal, around: Around = Around()) -> Report | N
 
     Raises:
         HostUnreachable: the machine cannot be reached, and the job's deadline is still to come.
+        Refused: nor does it show the key that it should. AccessDenied: nor does it let us in.
     """
     if row.kept_until is not None:
         _let_go(row, journal, around)
@@ -158,7 +159,7 @@ def stop(row: RunRow, journal: Journal, around: Around = Around()) -> Report | N
         again.stop_first = True
         try:
             return phases.go(again)
-        except HostUnreachable:
+        except (HostUnreachable, Refused, AccessDenied):
             if not _is_over(row):
                 raise
             again.notes.append("The machine was gone; the job's deadline there has passed.")

@@ -8,11 +8,15 @@ import time
 from collections.abc import Iterator
 
 from cloudrun.errors import (
+    AccessDenied,
     BadSettings,
     CloudrunError,
     DeadlineReached,
     HostUnreachable,
+    HungUp,
     Interrupted,
+    Refused,
+    Terminated,
     Unavailable,
     WrongUsage,
 )
@@ -56,7 +60,9 @@ def go(run: Current) -> Report:
         _finish(run)
     except BaseException as error:  # noqa: BLE001 - raised again below
         problem = error
-    if run.goes_on_without_us and isinstance(problem, _LEAVES_IT):
+    # Who wants it ended has it ended, as far as the machine can be reached.
+    leaves_it = _OUT_OF_REACH if run.stop_first else _LEAVES_IT
+    if run.goes_on_without_us and isinstance(problem, leaves_it):
         raise _left(run, problem)
     try:
         closing.end(run, problem)
@@ -162,10 +168,8 @@ def _finish(run: Current) -> None:
         except DeadlineReached:
             _stop(run)
             raise
-        except KeyboardInterrupt:
-            if run.goes_on_without_us and run.person.leave and run.person.leave():
-                raise _Left from None
-            _stop(run)
+        except KeyboardInterrupt as interrupt:
+            _stop_or_leave(run, interrupt)
             raise
     with phase_of(run, "collect"):
         # Lines came home while the job ran; what they say is read in `closing.close`.
@@ -178,7 +182,26 @@ class _Left(Exception):
 
 # What is no reason to end a job on another machine, and what it has made can be fetched
 # when it is mended: the machine is out of reach, or the disk here is full.
-_LEAVES_IT = (HostUnreachable, BadSettings, Unavailable, _Left)
+_OUT_OF_REACH = (HostUnreachable, Refused, AccessDenied)
+_LEAVES_IT = (*_OUT_OF_REACH, BadSettings, Unavailable, _Left)
+
+
+def _stop_or_leave(run: Current, interrupt: KeyboardInterrupt) -> None:
+    """After Ctrl-C and the like: stop the job, or leave it, as the person says.
+
+    A terminal that has gone is no wish to end a job on another machine. A second
+    Ctrl-C is one not to wait: what is left then is left as it is, and named.
+    """
+    if not run.goes_on_without_us:
+        _stop(run)
+        return
+    try:
+        asked = run.person.leave if not isinstance(interrupt, Terminated) else None
+        if isinstance(interrupt, HungUp) or (asked and asked()):
+            raise _Left from None
+        _stop(run)
+    except KeyboardInterrupt:
+        raise _Left from None
 
 
 def _follow(run: Current) -> None:
@@ -261,15 +284,20 @@ def _results_coming(run: Current, host: Host) -> Iterator[None]:
 
 def _left(run: Current, problem: BaseException) -> CloudrunError:
     """What to raise when the job goes on without us."""
-    have(run.host).close()
+    if run.host is not None:
+        run.host.close()
     again = f"cloudrun attach {run.row.id}"
     if isinstance(problem, CloudrunError):
-        why = f"{problem.why} The job may go on there, until its deadline at the latest."
-        remedy = "" if isinstance(problem, HostUnreachable) else f"{problem.try_this} "
-        problem.why, problem.try_this = why, f"{remedy}When that is mended: {again}"
+        goes_on = "The job may go on there, until its deadline at the latest."
+        if run.ended is not None:
+            goes_on = "The job has ended; what it made is still on its machine."
+        remedy = "" if isinstance(problem, HostUnreachable) else problem.try_this
+        problem.why = " ".join(filter(None, [problem.why, goes_on]))
+        again = f"cloudrun down {run.row.id}" if run.stop_first else again
+        problem.try_this = " ".join(filter(None, [remedy, f"When that is mended: {again}"]))
         return problem
     return Interrupted(
-        f"Run {run.row.id} goes on without us.",
+        f"Run {run.row.id} may go on without us.",
         "",
         f"Go on with it: {again}; end it: cloudrun down {run.row.id}",
     )

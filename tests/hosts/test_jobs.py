@@ -62,8 +62,9 @@ def test_both_streams_and_the_exit_status_come_home(link: Link) -> None:
 def test_a_command_keeps_its_words_and_its_environment_is_nowhere(
     link: Link, machine: Machine
 ) -> None:
-    words = ["printf", "%s|", "a b", "", "it's", '"$HOME"', "*", "-n", "é\n"]
-    command = jobs.command_script(words, "", {"TOKEN": "s3cret'\"$X"}, ["echo $TOKEN >&2"])
+    say = 'echo "$TOKEN" >&2; printf "%s|" "$@"'
+    words = ["sh", "-c", say, "sh", "a b", "", "it's", '"$HOME"', "*", "-n", "é\n"]
+    command = jobs.command_script(words, "", {"TOKEN": "s3cret'\"$X"})
     job = job_of(link, command)
     out, err = read(job)
     assert out.decode() == 'a b||it\'s|"$HOME"|*|-n|é\n|'
@@ -123,8 +124,9 @@ def test_to_stop_a_job_ends_all_that_it_started(link: Link, machine: Machine) ->
     job.stop()
 
 
-def test_what_a_job_leaves_behind_goes_with_it(link: Link, machine: Machine) -> None:
-    job = start(link, "sleep 985 & echo started")
+@pytest.mark.parametrize("left", ["sleep 985 &", "setsid sleep 985 &", "(setsid sleep 985 &);"])
+def test_what_a_job_leaves_behind_goes_with_it(link: Link, machine: Machine, left: str) -> None:
+    job = start(link, f"{left} echo started")
     assert read(job) == (b"started\n", b"")
     assert job.end() == JobEnd(0)
     assert "sleep 985" not in processes(machine)
@@ -203,6 +205,29 @@ def test_a_job_without_its_supervisor_is_lost_and_ended(link: Link, machine: Mac
     assert joined(chunks) == (b"", b"")
     assert job.end() == JobEnd(-1, "lost")
     assert "sleep 984" not in processes(machine)
+
+
+def test_nothing_watches_over_jobs_that_have_ended(link: Link, machine: Machine) -> None:
+    for number in range(12):
+        folder = f"{FOLDER}{number}"
+        script = jobs.start_script(folder, jobs.command_script(["true"], "", {}), 983)
+        read(jobs.RemoteJob(link, folder, start=script))
+    ends = time.monotonic() + 5
+    while "983" in processes(machine):
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def test_ctrl_c_means_something_to_a_job(link: Link) -> None:
+    job = start(link, "kill -INT $$; echo on")
+    assert read(job)[0] == b""
+    assert job.end() == JobEnd(128 + signal.SIGINT)
+
+
+def test_a_command_that_is_not_there_is_told_as_shells_do(link: Link) -> None:
+    job = job_of(link, jobs.command_script(["no-such-thing"], "", {}))
+    assert read(job) == (b"", b"no-such-thing: there is no such command on the machine\n")
+    assert job.end() == JobEnd(127)
 
 
 def test_a_restarted_machine_is_told(link: Link, machine: Machine) -> None:
