@@ -160,10 +160,16 @@ def check(table: dict[str, Any], path: Path) -> None:
         check_value(Setting(key, value, path), rule)
 
 
+def _reserved(name: str) -> bool:
+    return name in ("auto", "local", "free", "ssh", "aws", "gcp", "azure", "colab", "kaggle")
+
+
 def rule_of(key: str) -> Callable[[Any], object] | None:
     """What a key's value must be, a function that raises WrongUsage; None for an unknown key."""
     table, _, name = key.partition(".")
-    return _host if table == "hosts" and name else _RULES.get(key)
+    if table == "hosts" and name:
+        return _no_host if _reserved(name) else _host
+    return _RULES.get(key)
 
 
 def check_value(setting: Setting, rule: Callable[[Any], object]) -> None:
@@ -205,6 +211,10 @@ def _one_of(known: Sequence[str]) -> Callable[[Any], None]:
 def _gpu(value: Any) -> None:
     _text('gpu = "T4"')(value)
     parse_gpu(value)
+
+
+def _no_host(_value: Any) -> None:
+    raise WrongUsage("This name means something else to --on.", "", "Choose another name.")
 
 
 def _host(value: Any) -> None:

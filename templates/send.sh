@@ -44,7 +44,8 @@ fi
 trap 'rm -f "$next"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
 mkdir -p "${marker%/*}"
-if can_tell; then state "$@" >"$next" 2>/dev/null || { rm -f "$next"; echo full; exit 3; }; fi
+# Where a full disk has no room for it, everything is sent.
+if can_tell; then state "$@" >"$next" 2>/dev/null || rm -f "$next"; fi
 packed=no
 if [ "$far" = yes ]; then
     # Its beginning tells whether it shrinks: on a far link too, zlib is no gain for what does not.

@@ -28,6 +28,6 @@ def command(ctx: click.Context, run: str, json: bool) -> int:
         ran = lifecycle.attach(row, journal, options.around(progress, yes=True))
     store = open_store(row.store)
     if row.need.command is not None:
-        return show_end(ran, store, json, progress.results)
+        return show_end(ran, store, json, progress.results, progress.quiet)
     runs.show_report(ran.report, store, json)
     return 0 if ran.report.outcome == "passed" else 1

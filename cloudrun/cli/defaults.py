@@ -45,7 +45,15 @@ def targets(text: str) -> tuple[str, ...]:
     else:
         known = ("auto", *names(), *hosts)
     targets = parse_targets(text, tuple(name for name in known if name != "ssh"))
-    return tuple(hosts.get(target, target) for target in targets)
+    return tuple(_checked(hosts.get(target, target)) for target in targets)
+
+
+def _checked(target: str) -> str:
+    if target.startswith(SSH):
+        from cloudrun.hosts.sshconfig import split_target
+
+        split_target(target)
+    return target
 
 
 def gpu(text: str) -> GpuRequest:

@@ -166,6 +166,8 @@ def _plan_lines(plan: Plan) -> list[str]:
         f"Where     {clean(best.where)}: {clip(clean(best.device_in_words), 40)}, {price}",
         f"What      {clip(clean(plan.need.in_words()), 60)}",
     ]
+    if plan.need.command is not None and best.address is not None:
+        lines.append(f"Pushes    {clip(clean(plan.need.command.folder), 60)}, as a whole")
     if plan.need.command is None:
         lines.append(f"Time      about {format_duration(plan.seconds)}")
     return [

@@ -49,6 +49,11 @@ class Progress:
         self._console: Console | None = None
         self._live: Live | None = None
 
+    @property
+    def quiet(self) -> bool:
+        """Whether to say nothing but results and errors."""
+        return self._options.quiet
+
     def __enter__(self) -> Progress:
         if not self._options.quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             from rich.console import Console

@@ -29,8 +29,10 @@ def command(json: bool) -> None:
         with Journal(state) as journal:
             found = recovery.recover(journal, _say)
             rows = [_row(run, journal, "followed") for run in found.alive]
-            rows += [_row(run, journal, "goes on without us") for run in found.alone]
-            rows += [_row(run, journal, f"kept until {run.kept_until}") for run in found.kept]
+            rows += [_row(run, journal, "not followed") for run in found.alone]
+            rows += [
+                _row(run, journal, f"kept until {_clock(run.kept_until)}") for run in found.kept
+            ]
     if json:
         output.print_json(rows)
     elif rows:
@@ -42,6 +44,11 @@ def command(json: bool) -> None:
 def _say(event: object) -> None:
     if isinstance(event, Noted):
         output.say(event.text)
+
+
+def _clock(moment: str | None) -> str:
+    """A moment as a clock on the wall shows it here."""
+    return datetime.fromisoformat(moment or "").astimezone().strftime("%H:%M")
 
 
 def _row(run: RunRow, journal: Journal, state: str) -> dict[str, Any]:

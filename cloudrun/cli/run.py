@@ -96,10 +96,10 @@ def command(
     if not isinstance(ran, lifecycle.Ran):
         runs.show_left(ran, json)
         return 0
-    return show_end(ran, kept, json, progress.results)
+    return show_end(ran, kept, json, progress.results, progress.quiet)
 
 
-def show_end(ran: Ran, store: Store, json: bool, results: int) -> int:
+def show_end(ran: Ran, store: Store, json: bool, results: int, quiet: bool) -> int:
     """Say how the command ended, and where everything is; returns its exit status."""
     if ran.end.reason == "lost":
         raise HostUnreachable(
@@ -112,7 +112,8 @@ def show_end(ran: Ran, store: Store, json: bool, results: int) -> int:
     else:
         files = f"; {results} file{'s' * (results != 1)} of results came home" if results else ""
         shown = store.show_command(ran.report.id)
-        output.say(f"The command {ran.end.in_words()}{files}. See: {shown}")
+        if not quiet:
+            output.say(f"The command {ran.end.in_words()}{files}. See: {shown}")
     return ran.end.status
 
 

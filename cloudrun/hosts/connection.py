@@ -32,6 +32,9 @@ _QUICK_RECEIVES = 64
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
 _CERTIFICATE = "-cert-v01@openssh.com"
 _NEVER = 2**60
+_MARK = "cloudrun-can-begin"
+_MARKED = f"{_MARK}\n".encode()
+_MOST_NOISE = 2**16
 # Large, so that the thread that receives is not woken for every packet of a stream.
 _CHUNK = 2**20
 
@@ -114,8 +117,21 @@ class Connection:
         self._spare = self._spare or _Opening(self._open_shell)
 
     def _open_shell(self) -> paramiko.Channel:
-        """A POSIX shell that waits for a script, its length in a line before it."""
-        return self.open_exec("""exec sh -c 'read -r n && eval "$(head -c "$n")"'""")
+        """A POSIX shell that waits for a script, its length in a line before it.
+
+        What the user's own shell says when it starts, by an echo in ~/.bashrc, comes
+        before the mark, and is no matter.
+        """
+        channel = self.open_exec(
+            f"""exec sh -c 'echo {_MARK}; echo {_MARK} >&2; read -r n && eval "$(head -c "$n")"'"""
+        )
+        said = {1: bytearray(), 2: bytearray()}
+        for stream, data in self.receive(channel, CONNECT_S):
+            said[stream] += data[:_MOST_NOISE]
+            if all(text.endswith(_MARKED) for text in said.values()):
+                return channel
+        words = (said[2] or said[1]).decode(errors="replace").strip()[-300:]
+        raise self._lost(f"The shell there ended before it could be used: {words or 'no word'}")
 
     def open_way(self, host: str, port: int, origin: tuple[str, int]) -> paramiko.Channel:
         """Open a way through the host to a port that it can reach, for `origin` here.

@@ -47,6 +47,8 @@ class SshHost:
 
     def __init__(self, way: Sequence[Hop], known_hosts: Path, person: Person = NOBODY) -> None:
         self.link = Link(lambda: connect(way, known_hosts, person), person.tell)
+        self._person = person
+        self._told: set[str] = set()
 
     def prepare(self, need: Need, tell: Tell, until: float) -> Ready:
         """Find or make a Python that can do the work; see `Host.prepare`."""
@@ -133,6 +135,10 @@ class SshHost:
                 limits=_RESULTS,
             )
         )
+        for note in pulled.notes:
+            if note not in self._told:
+                self._told.add(note)
+                self._person.tell(note)
         return pulled.files
 
     def forget(self, run_id: str) -> None:

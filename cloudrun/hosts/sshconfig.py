@@ -97,13 +97,16 @@ def split_target(target: str) -> tuple[str | None, str, int | None]:
     try:
         parts = urlsplit(target if "://" in target else f"ssh://{target}")
         host, port = parts.hostname, parts.port
+        if parts.password is not None or parts.path not in ("", "/"):
+            host = None
     except ValueError:
         host, port = None, None
     # A host name may hold nothing that a shell or a log could take for more than a name.
     if not host or not re.fullmatch(r"[A-Za-z0-9._:%-]+", host) or host.startswith("-"):
         raise WrongUsage(
             f"'{target}' does not name a host.",
-            "A host is [USER@]HOST[:PORT], or an alias of your ~/.ssh/config.",
+            "A host is [USER@]HOST[:PORT], without a password or a path, or an alias of your "
+            "~/.ssh/config.",
             "Write it like me@box or ssh://me@box:2222.",
         )
     return parts.username, _as_written(target, host), port

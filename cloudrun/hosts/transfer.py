@@ -367,7 +367,7 @@ def pull(
         if word == "none":
             return Pulled()
         if word not in ("archive", "packed"):
-            raise Unavailable(f"The disk of {connection.hop} is full.", "", "Make room on it.")
+            raise BadData(f"{connection.hop} sends no archive.", f"It says: {word[:100]}.")
         packed = word == "packed"
         done: Extracted = extract(answer.chunks(), local_folder, limits, packed=packed)
         connection.send(channel, b"got it\n")

@@ -209,14 +209,31 @@ def _new_run(
     where.check_writable()
     tell = _harmless(around.listener)
     with Journal(settings.places().state) as journal:
-        alive = recovery.recover(journal, around.listener).alive
+        found = recovery.recover(journal, around.listener)
         row = RunRow(new_run_id(), now(), command, need, tuple(argv), str(where.location))
         run = Current(row, journal, where, around.approve or _refuse_to_pay, tell, around.person)
         with _registered(run):
-            for other in alive:
+            for other in (*found.alive, *found.alone):
+                if _shares_folder(row, other):
+                    tell(Noted(_shared(other.id)))
+            for other in found.alive:
                 if closing.is_here(row) and closing.is_here(other):
                     tell(Noted(closing.disturbance(other.id)))
             yield run
+
+
+def _shares_folder(row: RunRow, other: RunRow) -> bool:
+    """Whether two runs' commands run in one folder of one machine that is not this one."""
+    mine, its = row.need.command, other.need.command
+    same = mine is not None and its is not None and mine.folder == its.folder
+    return same and other.machine is not None and bool({*row.need.targets} & {*other.need.targets})
+
+
+def _shared(other: str) -> str:
+    return (
+        f"Run {other} was started in this folder too and has not ended: what is pushed now "
+        "changes its files there."
+    )
 
 
 @contextlib.contextmanager

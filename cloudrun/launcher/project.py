@@ -34,9 +34,10 @@ def command(
         data: Folders that are pushed once.
 
     Raises:
-        WrongUsage: the results are not below the project's folder, or data are no folder.
+        WrongUsage: the folder is a home, the results are not below it, or data are no folder.
         BadSettings: the file cannot be read.
     """
+    _check_folder(folder)
     return Command(
         argv=argv,
         folder=str(folder),
@@ -47,10 +48,21 @@ def command(
     )
 
 
+def _check_folder(folder: Path) -> None:
+    """Refuse to push a home, or what holds one: keys, and all that a person has."""
+    home = Path.home().resolve()
+    if home.is_relative_to(folder.resolve()):
+        raise WrongUsage(
+            f"This folder, {folder}, is your home or holds it.",
+            "The command's folder is pushed to the machine as a whole, keys and all.",
+            "Go into the project's own folder first: cd project",
+        )
+
+
 def _data(folder: Path, name: str) -> str:
     path = Path(os.path.normpath(folder / Path(name).expanduser()))
     if not path.is_dir() or path == folder:
-        raise WrongUsage(f"The data '{name}' are no folder.", "", "Write a folder: --data data")
+        raise WrongUsage(f"'{name}' is no folder of data.", "", "Write a folder: --data data")
     return str(path)
 
 

@@ -112,7 +112,8 @@ def parse_targets(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
             raise WrongUsage(
                 f"There is no target '{target}' in this version of cloudrun.",
                 "",
-                did_you_mean(target, (*known, f"{SSH}[USER@]HOST[:PORT]")),
+                did_you_mean(target, (*known, f"{SSH}[USER@]HOST[:PORT]"))
+                + f" For a machine of that name: {SSH}{target}",
             )
     if not targets:
         raise WrongUsage("No target is given.", "", "Write one, such as local.")

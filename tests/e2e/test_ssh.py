@@ -113,7 +113,7 @@ def test_a_detached_run_is_listed_read_and_brought_home(
     assert left.returncode == 0, left.stderr
     run = left.stdout.split()[0]
     (listed,) = json.loads(cloudrun("ps", "--json").stdout)
-    assert (listed["run"]["id"], listed["state"]) == (run, "goes on without us")
+    assert (listed["run"]["id"], listed["state"]) == (run, "not followed")
     wait_for(lambda: "3\n" in cloudrun("logs", "last").stdout)
     (there,) = (machine.home / ".cloudrun" / "projects").glob("work-*")
     with subprocess.Popen(
@@ -208,7 +208,7 @@ def test_a_machine_that_goes_out_ends_the_command_in_words(
     need = Need(targets=(box,), command=project.command(("sh", "-c", "echo on; sleep 9"), Path()))
     with pytest.raises(HostUnreachable, match="cloudrun attach"):
         lifecycle.run(need, around=lifecycle.Around(listener=listener))
-    assert cloudrun("ps", "--json").stdout.count("goes on without us") == 1
+    assert cloudrun("ps", "--json").stdout.count("not followed") == 1
 
 
 def test_a_full_disk_here_leaves_the_job_and_can_be_mended(

@@ -210,6 +210,20 @@ def test_a_script_runs_whatever_the_users_shell_and_is_in_no_list(
     assert done == Done(7, b"abc0\n", b"it's here\n")
 
 
+@pytest.mark.parametrize("noise", ["echo hello", "printf nonl", "echo oh >&2; printf no >&2"])
+def test_what_a_profile_says_is_no_matter(
+    connection: Connection, machine: Machine, noise: str
+) -> None:
+    (machine.home / ".bashrc").write_text(f"{noise}\n")
+    assert connection.run_script("echo on; echo off >&2") == Done(0, b"on\n", b"off\n")
+
+
+def test_a_profile_that_ends_the_shell_is_told(connection: Connection, machine: Machine) -> None:
+    (machine.home / ".bashrc").write_text("echo no entry; exit 0\n")
+    with pytest.raises(HostUnreachable, match="ended before it could be used: no entry"):
+        connection.run_script("echo on")
+
+
 def test_a_connection_that_is_lost_in_a_script_is_no_exit_status(
     connection: Connection, machine: Machine
 ) -> None:
