@@ -132,7 +132,9 @@ class Progress:
         text = f"... {self._doing}, {format_duration(elapsed)}"
         if self._plan is not None:
             spent = elapsed / 3600 * self._plan.offers[0].usd_per_hour
-            text += f" of about {format_duration(self._plan.seconds)}, {format_usd(spent)} so far"
+            seconds = format_duration(self._plan.seconds)
+            about = "about" if self._plan.need.command is None else "at most"
+            text += f" of {about} {seconds}, {format_usd(spent)} so far"
         return Text(clean(text), no_wrap=True, overflow="ellipsis")
 
     def _say(self, label: str, text: str = "", mark: str = "", colour: str = "") -> None:

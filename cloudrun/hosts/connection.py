@@ -35,6 +35,8 @@ _NEVER = 2**60
 _MARK = "cloudrun-can-begin"
 _MARKED = f"{_MARK}\n".encode()
 _MOST_NOISE = 2**16
+_TRIES = 3
+_UNUSABLE = "locked, with nobody to ask: ssh-add it; or no key that can be read"
 # Large, so that the thread that receives is not woken for every packet of a stream.
 _CHUNK = 2**20
 
@@ -454,7 +456,7 @@ def _keys(hop: Hop, person: Person) -> Iterator[tuple[str, paramiko.PKey | None]
     for path, blob in zip(files, public, strict=True):
         if blob not in in_agent:
             own = _load(path, person)
-            yield (str(path) if own else f"{path} (locked, or no key that can be read)"), own
+            yield (str(path) if own else f"{path} ({_UNUSABLE})"), own
 
 
 def _public(path: Path) -> bytes:
@@ -478,9 +480,19 @@ def _load(path: Path, person: Person) -> paramiko.PKey | None:
 
 
 def _unlock(path: Path, person: Person) -> paramiko.PKey | None:
-    phrase = person.passphrase(path) if person.passphrase else None
-    if phrase is None:
-        return None
+    """Ask for the passphrase, a few times; None where nobody gives one."""
+    for _ in range(_TRIES):
+        phrase = person.passphrase(path) if person.passphrase else None
+        if phrase is None:
+            return None
+        key = _unlocked(path, phrase)
+        if key is not None:
+            return key
+        person.tell("That is not the passphrase.")
+    raise AccessDenied(f"The passphrase for {path} is wrong.", "", "Try again.")
+
+
+def _unlocked(path: Path, phrase: str) -> paramiko.PKey | None:
     with path.open(encoding="utf-8") as file:
         for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
             file.seek(0)
@@ -488,7 +500,7 @@ def _unlock(path: Path, person: Person) -> paramiko.PKey | None:
                 return kind.from_private_key(file, password=phrase)
             except (paramiko.SSHException, ValueError):
                 continue
-    raise AccessDenied(f"The passphrase for {path} is wrong.", "", "Try again.")
+    return None
 
 
 def _unreachable(hop: Hop, error: BaseException) -> HostUnreachable:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 import urllib.error
 import urllib.request
@@ -15,8 +19,10 @@ from pathlib import Path
 
 import pytest
 
+from cloudrun import settings
 from cloudrun.errors import BadSettings, HostUnreachable
 from cloudrun.launcher import lifecycle, project
+from cloudrun.launcher.journal import Journal
 from cloudrun.model.events import CommandSaid, Event
 from cloudrun.model.need import Need
 from tests.conftest import Cloudrun
@@ -312,3 +318,116 @@ def test_notebooks_open_through_a_tunnel_and_end_with_us(
             process.kill()
     assert process.returncode == 0, stderr
     wait_for(lambda: "jupyterlab" not in processes(machine))
+
+
+def test_a_down_that_cannot_reach_the_machine_keeps_the_run(
+    cloudrun: Cloudrun, box: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = cloudrun("run", "--on", box, "--detach", "--", "sleep", "973")
+    assert left.returncode == 0, left.stderr
+    machine.cut()
+    monkeypatch.setattr("cloudrun.hosts.connection.CONNECT_S", 1.0)
+    with Journal(settings.places().state) as journal:
+        (row,) = journal.open_runs()
+        with pytest.raises(HostUnreachable, match="may go on there.*cloudrun down"):
+            lifecycle.stop(row, journal)
+    machine.mend()
+    assert json.loads(cloudrun("ps", "--json").stdout)[0]["state"] == "not followed"
+    assert cloudrun("down", "last").returncode == 0
+    assert "sleep 973" not in processes(machine)
+    assert json.loads(cloudrun("ps", "--json").stdout) == []
+
+
+def test_a_terminal_that_has_gone_leaves_the_job(
+    box: str, machine: Machine, cloudrun: Cloudrun
+) -> None:
+    with subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "cloudrun",
+            "run",
+            "--on",
+            box,
+            "--",
+            "sh",
+            "-c",
+            "echo on; sleep 972",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "on\n"
+        process.send_signal(signal.SIGHUP)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "cloudrun attach" in stderr
+    assert "sleep 972" in processes(machine)
+    assert cloudrun("down", "last").returncode == 0
+    assert "sleep 972" not in processes(machine)
+
+
+@pytest.mark.parametrize(
+    ("keys", "goes_on"), [(b"leave\n", True), (b"what\nstop\n", False), (b"\x03", True)]
+)
+def test_ctrl_c_at_a_terminal_asks_what_is_to_become_of_the_job(
+    box: str, machine: Machine, cloudrun: Cloudrun, keys: bytes, goes_on: bool
+) -> None:
+    ours, its = pty.openpty()
+    command = ["run", "--on", box, "--", "sh", "-c", "echo on-the-way; sleep 971"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "cloudrun", *command],
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    ) as process:
+        os.close(its)
+        seen = b""
+        for wanted, answer in ((b"on-the-way\r\n", b"\x03"), (b"leave it running?", keys)):
+            while wanted not in seen:
+                seen += os.read(ours, 4096)
+            os.write(ours, answer)
+        with contextlib.suppress(OSError):
+            while os.read(ours, 4096):
+                pass
+        assert process.wait(timeout=60) == 130
+    os.close(ours)
+    assert ("sleep 971" in processes(machine)) == goes_on
+    assert len(json.loads(cloudrun("ps", "--json").stdout)) == goes_on
+    cloudrun("down", "--all")
+
+
+def test_two_runs_of_a_folder_are_told_of_each_other(cloudrun: Cloudrun, box: str) -> None:
+    first = cloudrun("run", "--on", box, "--detach", "--", "sleep", "970")
+    second = cloudrun("run", "--on", box, "--", "true")
+    assert first.stdout.split()[0] in second.stderr
+    assert "changes its files there" in " ".join(second.stderr.split())
+    assert cloudrun("down", "--all").returncode == 0
+
+
+def test_a_home_is_not_pushed(
+    cloudrun: Cloudrun, box: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (Path.home(), Path.home().parent, Path("/")):
+        monkeypatch.chdir(folder)
+        done = cloudrun("run", "--on", box, "--", "true")
+        assert done.returncode == 2
+        assert "is your home or holds it" in " ".join(done.stderr.split())
+    assert not (machine.home / ".cloudrun").exists()
+
+
+@pytest.mark.parametrize("disk", ["32m"])
+def test_a_job_that_fills_the_machines_disk_can_be_ended(
+    cloudrun: Cloudrun, box: str, machine: Machine
+) -> None:
+    fill = "mkdir -p results; echo 1 >results/a; head -c 40M /dev/zero >&2; echo $?"
+    done = cloudrun("run", "--on", box, "--", "sh", "-c", fill)
+    # Its last words found no room either.
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "disk is full" in " ".join(done.stderr.split())
+    assert Path("results/a").read_text() == "1\n"
+    assert json.loads(cloudrun("ps", "--json").stdout) == []
