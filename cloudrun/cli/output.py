@@ -138,6 +138,10 @@ class OneOf(click.Choice[str]):
 class _Finite(click.FloatRange):
     """A number of at least 0 that is one: `nan` and `inf` are not."""
 
+    def _describe_range(self) -> str:
+        """Nothing for the help: that no price is below zero goes without saying."""
+        return ""
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Give the number, or fail."""
         number = super().convert(value, param, ctx)

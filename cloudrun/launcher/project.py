@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
-from cloudrun.errors import BadData, BadSettings, WrongUsage
+from cloudrun.errors import BadData, WrongUsage
 from cloudrun.model.need import Command
 
 _IMPORTS_TORCH = re.compile(rb"^\s*(?:import|from)\s+torch\b", re.MULTILINE)
@@ -34,8 +34,9 @@ def command(
         data: Folders that are pushed once.
 
     Raises:
-        WrongUsage: the folder is a home, the results are not below it, or data are no folder.
-        BadSettings: the file cannot be read.
+        WrongUsage: the folder is a home, the results are not below it, data are no folder, or
+            the file cannot be read.
+        BadData: what the project itself asks for cannot be read.
     """
     _check_folder(folder)
     return Command(
@@ -102,8 +103,9 @@ def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadSettings(
-            f"The list of packages {file} cannot be read.", f"{error}.", "Look at --requirements."
+        why = getattr(error, "strerror", None) or str(error)
+        raise WrongUsage(
+            f"The list of packages {file} cannot be read.", f"{why}.", "Look at --requirements."
         ) from error
 
 

@@ -37,6 +37,7 @@ def test_one_json_document_is_all_that_stdout_holds(cloudrun: Cloudrun) -> None:
         (["run", "--results", "/x", "--", "true"], "below this one"),
         (["run", "--env", "NOT_SET_HERE", "--", "true"], "is not set here"),
         (["run", "--env", "a-b=c", "--", "true"], "no name of a variable"),
+        (["run", "--requirements", "nope.txt", "--", "true"], "nope.txt cannot be read. No such"),
         (["run", "--data", "nowhere", "--", "true"], "no folder"),
         (["run", "--on", "ssh://", "--", "true"], "does not name a host"),
         (["run", "--on", "ssh", "--", "true"], "ssh://[USER@]HOST"),

@@ -8,8 +8,10 @@ packages openssh-server and iproute2.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -219,6 +221,7 @@ def _start(name: str, address: str, folder: Path, disk: str) -> Machine:
         stderr=subprocess.PIPE,
         encoding="utf-8",
         env={"PATH": _PATH, "LANG": "C.UTF-8"},
+        preexec_fn=_die_with_us,
     )
     key, host_key = folder / "key", (folder / "host_key.txt").read_text()
     started = Machine(name, address, folder, key, host_key, process)
@@ -227,6 +230,11 @@ def _start(name: str, address: str, folder: Path, disk: str) -> Machine:
     if process.poll() is not None:
         raise RuntimeError("the machine did not start: " + "".join(started.log))
     return started
+
+
+def _die_with_us() -> None:
+    """Let a machine go when the tests are killed (prctl: PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _free_bridge() -> str:

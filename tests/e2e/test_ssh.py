@@ -431,3 +431,15 @@ def test_a_job_that_fills_the_machines_disk_can_be_ended(
     assert "disk is full" in " ".join(done.stderr.split())
     assert Path("results/a").read_text() == "1\n"
     assert json.loads(cloudrun("ps", "--json").stdout) == []
+
+
+@pytest.mark.parametrize("disk", ["1m"])
+def test_a_full_disk_there_is_told_before_a_launch(
+    cloudrun: Cloudrun, box: str, machine: Machine
+) -> None:
+    with contextlib.suppress(OSError), (machine.home / "full").open("wb") as full:
+        while True:
+            full.write(bytes(2**16))
+    done = cloudrun("launch", "--on", box, "--workload", "smoke")
+    assert done.returncode == 69
+    assert "is full. Make room on it." in " ".join(done.stderr.split())
