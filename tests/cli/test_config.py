@@ -125,3 +125,10 @@ def test_a_folder_that_cannot_be_written_is_said(cloudrun: Cloudrun, home: Path)
     done = cloudrun("config", "set", "store", "x")
     assert done.returncode == 78
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["local", "auto", "aws"])
+def test_a_host_cannot_have_a_name_that_means_something_else(cloudrun: Cloudrun, name: str) -> None:
+    done = cloudrun("config", "set", f"hosts.{name}", "ssh://box")
+    assert done.returncode == 78
+    assert "means something else to --on" in " ".join(done.stderr.split())

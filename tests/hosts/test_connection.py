@@ -118,6 +118,9 @@ def test_a_passphrase_is_asked_for(machine: Machine, known: Path, tmp_path: Path
     subprocess.run(["ssh-keygen", "-q", "-p", "-N", "open sesame", "-f", str(locked)], check=True)
     person = Person(passphrase=lambda path: "open sesame" if path == locked else None)
     connect([hop(machine, keys=(locked,))], known, person).close()
+    answers = iter(["open", "sesame", "open sesame"])
+    mistyping = Person(passphrase=lambda _path: next(answers))
+    connect([hop(machine, keys=(locked,))], known, mistyping).close()
     with pytest.raises(AccessDenied, match="passphrase.*wrong"):
         connect([hop(machine, keys=(locked,))], known, Person(passphrase=lambda _path: "wrong"))
     with pytest.raises(AccessDenied, match="locked"):

@@ -144,7 +144,11 @@ def test_targets_are_taken_apart(target: str, parts: tuple[str | None, str, int 
 
 
 @pytest.mark.parametrize(
-    "target", ["", "me@", "box:port", "box:99999", "-oProxyCommand=x", "a;b", "$(x)", "a b"]
+    "target",
+    [
+        *("", "me@", "box:port", "box:99999", "-oProxyCommand=x", "a;b", "$(x)", "a b"),
+        *("me:password@box", "box/folder"),
+    ],
 )
 def test_what_names_no_host_is_refused(target: str) -> None:
     with pytest.raises(WrongUsage, match="does not name a host"):
