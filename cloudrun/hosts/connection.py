@@ -170,7 +170,7 @@ class Connection:
         with self.exchange(script) as channel:
             channel.settimeout(limit_s)
             self.send(channel, stdin)
-            channel.shutdown_write()
+            end_input(channel)
             for number, data in self.receive(channel, limit_s):
                 (out if number == 1 else err).extend(data)
             return Done(self.status(channel), bytes(out), bytes(err))
@@ -227,6 +227,24 @@ class Connection:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def end_input(channel: paramiko.Channel) -> None:
+    """Tell a command that no more input comes; nothing happens when it has ended.
+
+    paramiko sends this after it has let go of the channel's lock. Its thread may
+    have answered the command's end in between, and for a channel that is gone the
+    server ends the whole connection.
+    """
+    inside: Any = channel
+    with inside.lock:
+        message = inside._send_eof()
+        # While keys are exchanged anew, its thread may need the lock first.
+        if message is not None and inside.transport.clear_to_send.is_set():
+            inside.transport._send_user_message(message)
+            return
+    if message is not None:
+        inside.transport._send_user_message(message)
 
 
 class _Opening(threading.Thread):

@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from cloudrun.errors import DeadlineReached, HostUnreachable, Refused, Unavailable
 from cloudrun.hosts import scripts
-from cloudrun.hosts.connection import Connection
+from cloudrun.hosts.connection import Connection, end_input
 from cloudrun.model.words import clean
 
 _MARK = b"cloudrun: "
@@ -229,7 +229,7 @@ def _read(connection: Connection, line: bytes) -> Message:
 
 def _stop(connection: Connection, channel: Any) -> bool:
     """Tell the program to stop, by closing its stdin, and wait until it says that it did."""
-    channel.shutdown_write()
+    end_input(channel)
     until = time.monotonic() + _STOPPING_S
     with contextlib.suppress(HostUnreachable, Refused, _Late):
         for message in _messages(connection, channel, bytearray(), until):

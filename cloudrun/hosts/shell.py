@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cloudrun.hosts.connection import Connection
+from cloudrun.hosts.connection import Connection, end_input
 
 if TYPE_CHECKING:
     import paramiko
@@ -61,7 +61,7 @@ else:
         with contextlib.suppress(OSError):
             while select.select([0], [], []) and (data := os.read(0, _CHUNK)):
                 channel.sendall(data)
-            channel.shutdown_write()
+            end_input(channel)
 
     @contextlib.contextmanager
     def _raw_terminal(channel: paramiko.Channel) -> Iterator[None]:

@@ -26,7 +26,7 @@ from cloudrun.errors import (
 )
 from cloudrun.hosts import scripts
 from cloudrun.hosts.archive import Extracted, Limits, Writer, extract, shrinks, write_entries
-from cloudrun.hosts.connection import Connection
+from cloudrun.hosts.connection import Connection, end_input
 from cloudrun.hosts.lean import paramiko
 from cloudrun.hosts.manifest import (
     Difference,
@@ -381,7 +381,7 @@ def pull(
 def _no_more(channel: paramiko.Channel) -> None:
     """End a script's input. A connection that is lost is told by what the script does not say."""
     with suppress(paramiko.SSHException, OSError, EOFError):
-        channel.shutdown_write()
+        end_input(channel)
 
 
 class _Answer:
