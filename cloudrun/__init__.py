@@ -18,14 +18,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from cloudrun.launcher.lifecycle import launch
+    from cloudrun.launcher.lifecycle import Around, launch, run
     from cloudrun.model.need import Need
     from cloudrun.reports.schema import Report
 
 __version__ = "0.1.0"
-__all__ = ["Need", "Report", "__version__", "launch"]
+__all__ = ["Around", "Need", "Report", "__version__", "launch", "run"]
 
 _HOME_OF = {
+    "Around": "cloudrun.launcher.lifecycle",
+    "run": "cloudrun.launcher.lifecycle",
     "launch": "cloudrun.launcher.lifecycle",
     "Need": "cloudrun.model.need",
     "Report": "cloudrun.reports.schema",

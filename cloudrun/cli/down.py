@@ -7,7 +7,7 @@ import click
 from cloudrun import settings
 from cloudrun.cli import options, output, runs
 from cloudrun.cli.progress import Progress
-from cloudrun.errors import WorkloadFailed, WrongUsage
+from cloudrun.errors import CloudrunError, WorkloadFailed, WrongUsage
 
 
 @click.command("down", cls=output.Command)
@@ -32,8 +32,17 @@ def command(ctx: click.Context, run: str | None, everything: bool) -> None:
             names = [row.id] if row.id in names else []
     if not names:
         output.say("Nothing of it is running." if run else "Nothing is running.")
+    problem: CloudrunError | None = None
     for name in names:
-        _end(ctx, name)
+        try:
+            _end(ctx, name)
+        except CloudrunError as error:
+            # The others are ended all the same.
+            if problem is not None:
+                output.print_error(problem)
+            problem = error
+    if problem is not None:
+        raise problem
 
 
 def _end(ctx: click.Context, name: str) -> None:

@@ -61,6 +61,8 @@ class Connection:
         self.hop = hop
         self.round_trip_s = round_trip_s
         self._spare: _Opening | None = None
+        # Results come home in a thread of their own.
+        self._lock = threading.Lock()
 
     @property
     def transport(self) -> paramiko.Transport:
@@ -91,10 +93,11 @@ class Connection:
         The script goes over the channel's stdin and not on the command line, so
         that what it holds is in no list of processes.
         """
-        channel = self._spare.take() if self._spare else self._open_shell()
         # The next one starts now: a shell whose start-up files run conda or pyenv takes
         # a tenth of a second, and a far host two round trips.
-        self._spare = _Opening(self._open_shell)
+        with self._lock:
+            spare, self._spare = self._spare, _Opening(self._open_shell)
+        channel = spare.take() if spare else self._open_shell()
         text = script.encode()
         self.send(channel, b"%d\n%b" % (len(text), text))
         return channel
@@ -116,7 +119,8 @@ class Connection:
 
     def warm(self) -> None:
         """Start a shell for the first script already."""
-        self._spare = self._spare or _Opening(self._open_shell)
+        with self._lock:
+            self._spare = self._spare or _Opening(self._open_shell)
 
     def _open_shell(self) -> paramiko.Channel:
         """A POSIX shell that waits for a script, its length in a line before it.

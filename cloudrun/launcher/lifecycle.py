@@ -136,7 +136,7 @@ def attach(row: RunRow, journal: Journal, around: Around = Around()) -> Ran:
         As `launch` does.
     """
     with _taken_up(row, journal, around) as again:
-        return Ran(phases.go(again), again.ended or JobEnd(-1, "lost"))
+        return Ran(phases.go(again), have(again.ended))
 
 
 def stop(row: RunRow, journal: Journal, around: Around = Around()) -> Report | None:
@@ -301,5 +301,6 @@ def _refuse_to_pay(proposed: Plan) -> None:
         raise WrongUsage(
             f"This run would cost about ${proposed.usd:.2f}, and nobody has approved it.",
             "",
-            "Pass approve=, a function that is shown the plan and raises to refuse it.",
+            "Pass around=Around(approve=...), a function that is shown the plan and raises to "
+            "refuse it.",
         )

@@ -61,17 +61,23 @@ def recover(journal: Journal, listener: Listener) -> Recovered:
             journal.end_run(row.id, "failed", None)
         finally:
             lock.release()
-    return Recovered(tuple(alive), tuple(alone), tuple(_still_kept(journal)))
+    return Recovered(tuple(alive), tuple(alone), tuple(_still_kept(journal, listener)))
 
 
-def _still_kept(journal: Journal) -> Iterator[RunRow]:
+def _still_kept(journal: Journal, listener: Listener) -> Iterator[RunRow]:
     """The runs whose machine is kept; one whose time is over is let go."""
     for row in journal.kept_runs():
         if row.kept_until is None or datetime.fromisoformat(row.kept_until) > datetime.now(UTC):
             yield row
             continue
-        if row.machine is not None:
-            providers.load(row.machine.offer.provider).terminate(row.machine)
+        try:
+            if row.machine is not None:
+                providers.load(row.machine.offer.provider).terminate(row.machine)
+        except CloudrunError as error:
+            # It stays in the journal, so that the next cloudrun tries again.
+            listener(Noted(f"The machine of run {row.id} could not be ended: {error}"))
+            yield row
+            continue
         journal.set_kept(row.id, None)
 
 

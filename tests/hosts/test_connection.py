@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -236,3 +237,12 @@ def test_a_connection_that_is_lost_in_a_script_is_no_exit_status(
     list(connection.receive(channel, 20))
     with pytest.raises(HostUnreachable, match="cut off"):
         connection.status(channel)
+
+
+def test_scripts_of_two_threads_do_not_meet(connection: Connection) -> None:
+    def echo(name: str) -> list[bytes]:
+        return [connection.run_script(f"echo {name}{turn}").out for turn in range(40)]
+
+    with ThreadPoolExecutor(2) as threads:
+        said = list(threads.map(echo, "ab"))
+    assert said == [[f"{name}{turn}\n".encode() for turn in range(40)] for name in "ab"]
