@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import IO
 
 from cloudrun.catalog.wheels import install_line
 from cloudrun.errors import Bug, DeadlineReached, WorkloadFailed
+from cloudrun.hosts import tied
 from cloudrun.hosts.base import Chunk, Job, JobEnd, Ready, Tell, Work
 from cloudrun.model.need import Need
 from cloudrun.reports.build import WORKLOADS
@@ -60,13 +62,20 @@ class LocalHost:
         """Nothing: the workloads, and the user's folder, are on this machine already."""
 
     def start(self, ready: Ready, need: Need, work: Work) -> Job:
-        """Start the work as a child process; a workload dies with this one."""
-        if need.command is not None:
-            folder = Path(need.command.folder)
-            return LocalJob(work.argv, folder, work.environment, tied=False)
-        script, *arguments = work.argv
-        argv = (ready.python, str(WORKLOADS / script), *arguments, "--tied")
-        return LocalJob(argv, None, {**_our_own_path(), **work.environment}, tied=True)
+        """Start the work as a child process, which ends when this one is gone."""
+        if need.command is None:
+            script, *arguments = work.argv
+            argv = (ready.python, str(WORKLOADS / script), *arguments, "--tied")
+            return LocalJob(argv, None, {**_our_own_path(), **work.environment})
+        path = work.environment.get("PATH", os.environ.get("PATH"))
+        if shutil.which(work.argv[0], path=path) is None:
+            raise WorkloadFailed(
+                f"The command '{work.argv[0]}' cannot be started.",
+                "There is none of that name that may be executed.",
+                "Look at its spelling, and at its permissions.",
+            )
+        argv = (sys.executable, tied.__file__, *work.argv)
+        return LocalJob(argv, Path(need.command.folder), work.environment)
 
     def resume(self, run_id: str, out_at: int, err_at: int) -> Job:
         """Nothing to go on with: a job here ends with its cloudrun."""
@@ -84,37 +93,23 @@ class LocalHost:
 
 
 class LocalJob:
-    """Work as a child process.
-
-    `tied`: its stdin is a pipe whose end tells it that we are gone; our own
-    workloads listen to it.
-    """
+    """Work as a child process; its stdin is a pipe whose end tells it that we are gone."""
 
     def __init__(
-        self,
-        argv: Sequence[str],
-        folder: Path | None,
-        environment: Mapping[str, str],
-        tied: bool,
+        self, argv: Sequence[str], folder: Path | None, environment: Mapping[str, str]
     ) -> None:
-        try:
-            self._process = subprocess.Popen(  # noqa: S603 - no shell
-                argv,
-                stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=folder,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
-                # In its own group, so that Ctrl-C reaches us alone and we end it in order.
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise WorkloadFailed(
-                f"The command '{argv[0]}' cannot be started.",
-                f"{error.strerror}.",
-                "Look at its spelling, and whether it may be executed.",
-            ) from error
+        self._process = subprocess.Popen(  # noqa: S603 - no shell
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=folder,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+            # In its own group, so that Ctrl-C reaches us alone and we end it in order.
+            start_new_session=True,
+        )
         self._stopped = False
+        self._open_streams = 2
         # Bounded: a job that says more than is read waits, as at any full pipe.
         self._chunks: queue.Queue[Chunk | None] = queue.Queue(_MOST_WAITING)
         for stream, pipe in ((1, self._process.stdout), (2, self._process.stderr)):
@@ -125,8 +120,7 @@ class LocalJob:
 
     def read(self, until: float) -> Iterator[Chunk]:
         """Give what the job says; see `Job.read`."""
-        open_streams = 2
-        while open_streams:
+        while self._open_streams:
             left = until - time.monotonic()
             try:
                 if left <= 0:
@@ -136,7 +130,7 @@ class LocalJob:
             except queue.Empty:
                 raise DeadlineReached("The run's deadline came before its end.") from None
             if chunk is None:
-                open_streams -= 1
+                self._open_streams -= 1
             else:
                 yield chunk
 
@@ -144,7 +138,9 @@ class LocalJob:
         """Give what waits to be read."""
         while not self._chunks.empty():
             chunk = self._chunks.get()
-            if chunk is not None:
+            if chunk is None:
+                self._open_streams -= 1
+            else:
                 yield chunk
 
     def end(self) -> JobEnd:
@@ -165,24 +161,19 @@ class LocalJob:
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
-        else:
-            self._signal_group("SIGTERM")
         try:
             self._process.wait(timeout=_GRACE_S)
         except subprocess.TimeoutExpired:
-            self._signal_group("SIGKILL")
+            self._kill_group()
             # A process that a hung driver holds does not die; it is left behind.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=_GRACE_S)
 
-    def _signal_group(self, name: str) -> None:
+    def _kill_group(self) -> None:
         if hasattr(os, "killpg"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, getattr(signal, name))
-        elif name == "SIGKILL":
-            self._process.kill()
-        else:
-            self._process.terminate()
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
 
     def _read(self, stream: int, pipe: IO[bytes]) -> None:
         while data := os.read(pipe.fileno(), _CHUNK):

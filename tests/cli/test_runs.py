@@ -72,3 +72,17 @@ def test_down_ends_what_another_cloudrun_follows(cloudrun: Cloudrun) -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(child, signal.SIGCONT)
     assert cloudrun("down", "last").stderr == "Nothing of it is running.\n"
+
+
+def test_a_command_here_ends_when_cloudrun_is_killed(cloudrun: Cloudrun) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "cloudrun", "run", "--", "sh", "-c", "echo $$; sleep 600"],
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        process.kill()
+    # `tail --pid` returns when the process is gone.
+    subprocess.run(["tail", f"--pid={child}", "-f", "/dev/null"], check=True, timeout=30)
+    assert "cut off before its end" in cloudrun("ps").stderr

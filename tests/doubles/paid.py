@@ -70,4 +70,4 @@ class _Host(LocalHost):
 
     def start(self, ready: Ready, need: Need, work: Work) -> LocalJob:
         argv = (ready.python, str(SCRIPTS / self._script), *work.argv)
-        return LocalJob(argv, None, {}, tied=True)
+        return LocalJob(argv, None, {})

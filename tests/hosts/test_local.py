@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 
 from cloudrun.errors import DeadlineReached, WorkloadFailed
-from cloudrun.hosts import local
-from cloudrun.hosts.base import JobEnd
+from cloudrun.hosts import local, tied
+from cloudrun.hosts.base import Job, JobEnd, Ready, Work
 from cloudrun.hosts.local import LocalHost, LocalJob
-from cloudrun.model.need import Need
+from cloudrun.model.need import Command, Need
 from cloudrun.workloads.driver import Nvidia, NvidiaGpu
 
 SCRIPTS = Path(__file__).parent.parent / "doubles" / "workloads"
 FAR = 60.0
 
 
-def start(*argv: str, tied: bool = True) -> LocalJob:
-    return LocalJob([sys.executable, *argv], None, {}, tied)
+def start(*argv: str) -> LocalJob:
+    return LocalJob([sys.executable, *argv], None, {})
 
 
-def read(job: LocalJob, wait_s: float = FAR) -> dict[int, bytes]:
+def read(job: Job, wait_s: float = FAR) -> dict[int, bytes]:
     said = {1: b"", 2: b""}
     for chunk in job.read(time.monotonic() + wait_s):
         said[chunk.stream] += chunk.data
@@ -67,9 +67,9 @@ def test_a_job_that_says_more_than_is_read_waits(monkeypatch: pytest.MonkeyPatch
     assert job.end() == JobEnd(128 + signal.SIGKILL, "stopped")
 
 
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("by_user", [True, False])
 def test_a_job_that_does_not_listen_is_ended_by_force(
-    monkeypatch: pytest.MonkeyPatch, tied: bool
+    monkeypatch: pytest.MonkeyPatch, by_user: bool
 ) -> None:
     monkeypatch.setattr(local, "_GRACE_S", 0.2)
     deaf = (
@@ -78,28 +78,54 @@ def test_a_job_that_does_not_listen_is_ended_by_force(
         "print(subprocess.Popen(['sleep', '600']).pid, flush=True)\n"
         "while True: time.sleep(60)"
     )
-    job = start("-c", deaf, tied=tied)
+    job = start(*([tied.__file__, sys.executable] if by_user else []), "-c", deaf)
     child = int(next(job.read(time.monotonic() + FAR)).data)
     job.stop()
     assert job.end() == JobEnd(128 + signal.SIGKILL, "stopped")
     subprocess.run(["tail", f"--pid={child}", "-f", "/dev/null"], check=True, timeout=30)
 
 
+def users(*argv: str, folder: Path) -> tuple[Need, Work]:
+    need = Need(command=Command(argv=argv, folder=str(folder)))
+    return need, Work("arun", argv, 60, {"A": "b"})
+
+
 def test_a_users_command_runs_in_its_folder_and_reads_nothing(tmp_path: Path) -> None:
-    said = "import os, sys; print(os.getcwd(), os.environ['A'], repr(sys.stdin.read()))"
-    job = LocalJob([sys.executable, "-c", said], tmp_path, {"A": "b"}, tied=False)
+    said = "import os, sys; print(os.getcwd(), os.environ['A'], repr(sys.stdin.read())); exit(3)"
+    need, work = users(sys.executable, "-c", said, folder=tmp_path)
+    job = LocalHost(None).start(Ready("", ""), need, work)
     assert read(job)[1].decode() == f"{tmp_path} b ''\n"
+    assert job.end() == JobEnd(3)
 
 
-def test_a_command_that_is_not_there_is_told() -> None:
+def test_a_signals_death_of_a_users_command_is_told_as_shells_do(tmp_path: Path) -> None:
+    need, work = users("sh", "-c", "kill -SEGV $$", folder=tmp_path)
+    job = LocalHost(None).start(Ready("", ""), need, work)
+    read(job)
+    assert job.end() == JobEnd(128 + signal.SIGSEGV)
+
+
+def test_a_command_that_is_not_there_is_told(tmp_path: Path) -> None:
+    need, work = users("no-such-program", folder=tmp_path)
     with pytest.raises(WorkloadFailed, match="'no-such-program' cannot be started"):
-        LocalJob(["no-such-program"], None, {}, tied=False)
+        LocalHost(None).start(Ready("", ""), need, work)
+
+
+def test_one_stream_may_close_long_before_the_other() -> None:
+    closes = "import os, time; os.close(2); print('a', flush=True); time.sleep(600)"
+    job = start("-c", closes)
+    with pytest.raises(DeadlineReached):
+        read(job, 1.0)
+    job.stop()
+    began = time.monotonic()
+    read(job, 30)
+    assert time.monotonic() - began < 10
 
 
 _STARTER = """
 import sys
 from cloudrun.hosts.local import LocalJob
-job = LocalJob([sys.executable, sys.argv[1]], None, {}, tied=True)
+job = LocalJob([sys.executable, sys.argv[1]], None, {})
 print(job._process.pid, flush=True)
 sys.stdin.read()
 """

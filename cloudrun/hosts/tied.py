@@ -1,0 +1,43 @@
+"""Runs a command here that ends when whoever started it is gone: its stdin closes.
+
+    python tied.py COMMAND [ARGUMENTS]
+
+A pipe closes even when the starter is killed with SIGKILL, on every system. Run
+as a file, in a session of its own; it imports nothing of cloudrun's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+# As long as a job on another machine gets to obey.
+_GRACE_S = 10.0
+
+
+def main() -> int:
+    """Run the command; returns its exit status as shells have it."""
+    process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)  # noqa: S603 - no shell
+    threading.Thread(target=_end_with_starter, args=(process,), daemon=True).start()
+    status = process.wait()
+    return 128 - status if status < 0 else status
+
+
+def _end_with_starter(process: subprocess.Popen[bytes]) -> None:
+    while os.read(0, 4096):
+        pass
+    process.terminate()
+    try:
+        process.wait(_GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    if hasattr(os, "killpg"):
+        # What the command left running goes too, and we with it.
+        os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
