@@ -9,7 +9,7 @@ import click
 
 from cloudrun.cli import options, output, runs
 from cloudrun.cli.progress import Progress
-from cloudrun.model.need import LAUNCH_TTL_S, PROFILES, WORKLOADS, GpuRequest, Need
+from cloudrun.model.need import LAUNCH_TTL_S, PROFILES, WORKLOADS, Need
 
 
 @click.command("launch", cls=output.SettingsCommand)
@@ -23,35 +23,24 @@ from cloudrun.model.need import LAUNCH_TTL_S, PROFILES, WORKLOADS, GpuRequest, N
 @click.pass_context
 def command(
     ctx: click.Context,
-    on: tuple[str, ...] | None,
-    gpu: GpuRequest | None,
+    /,
     workload: Any,
     profile: Any,
-    ttl: int | None,
-    max_price: float | None,
-    max_cost: float | None,
     store: str | None,
-    keep: bool,
-    keep_failed: int | None,
     detach: bool,
     dry_run: bool,
     yes: bool,
     json: bool,
+    **given: Any,
 ) -> int:
     """Smoke test, then benchmark, on the best target allowed; print the report.
 
     Without options it measures this machine, for free, in about a minute.
     """
     need = Need(
-        targets=on or ("auto",),
-        gpu=gpu,
+        **options.wanted(given, LAUNCH_TTL_S),
         workload=workload or "all",
         profile=profile or "quick",
-        ttl_s=ttl or LAUNCH_TTL_S,
-        max_price_usd=max_price,
-        max_cost_usd=max_cost,
-        keep=keep,
-        keep_failed_s=keep_failed or 0,
     )
     from cloudrun import settings
     from cloudrun.launcher import lifecycle

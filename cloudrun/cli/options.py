@@ -81,6 +81,19 @@ def manner(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def wanted(given: dict[str, Any], ttl_s: int) -> dict[str, Any]:
+    """What the shared options say of a need, by its fields; `ttl_s` where no time is given."""
+    return {
+        "targets": given["on"] or ("auto",),
+        "gpu": given["gpu"],
+        "ttl_s": given["ttl"] or ttl_s,
+        "max_price_usd": given["max_price"],
+        "max_cost_usd": given["max_cost"],
+        "keep": given["keep"],
+        "keep_failed_s": given["keep_failed"] or 0,
+    }
+
+
 def around(progress: Progress, yes: bool) -> Around:
     """Who approves of a run, is told of it and can be asked."""
     from cloudrun.launcher.lifecycle import Around

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cloudrun.cli import options, output, runs
 from cloudrun.cli.progress import Progress
 from cloudrun.errors import HostUnreachable, WrongUsage
-from cloudrun.model.need import RUN_TTL_S, GpuRequest, Need
+from cloudrun.model.need import RUN_TTL_S, Need
 
 if TYPE_CHECKING:
     from cloudrun.launcher.lifecycle import Ran
@@ -38,23 +38,18 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(
     ctx: click.Context,
-    on: tuple[str, ...] | None,
-    gpu: GpuRequest | None,
+    /,
     results: str | None,
     env: tuple[str, ...],
     data: tuple[str, ...],
     requirements: str | None,
-    ttl: int | None,
-    max_price: float | None,
-    max_cost: float | None,
     store: str | None,
-    keep: bool,
-    keep_failed: int | None,
     detach: bool,
     dry_run: bool,
     yes: bool,
     json: bool,
     argv: tuple[str, ...],
+    **given: Any,
 ) -> int:
     """Your own command on another machine: push this folder, stream, bring the results home.
 
@@ -63,39 +58,28 @@ def command(
 
       cloudrun run --on ssh://me@box -- python train.py --epochs 3
     """
-    from cloudrun.launcher import project
-
-    need = Need(
-        targets=on or ("auto",),
-        gpu=gpu,
-        ttl_s=ttl or RUN_TTL_S,
-        max_price_usd=max_price,
-        max_cost_usd=max_cost,
-        keep=keep,
-        keep_failed_s=keep_failed or 0,
-        command=project.command(argv, Path.cwd(), results or "results", requirements, data),
-    )
-    environment = _environment(env)
     from cloudrun import settings
-    from cloudrun.launcher import lifecycle
+    from cloudrun.launcher import lifecycle, project
     from cloudrun.reports.store import open_store
 
+    command = project.command(argv, Path.cwd(), results or "results", requirements, data)
+    need = Need(**options.wanted(given, RUN_TTL_S), command=command)
+    environment = _environment(env)
     kept = open_store(str(settings.places().store) if store is None else store)
     if dry_run:
         options.show_plan(lifecycle.plan(need), json)
         return 0
     with Progress(ctx.find_root().obj, command_to_stderr=json) as progress:
-        begin = lifecycle.detach if detach else lifecycle.run
-        ran = begin(
-            need,
-            environment=environment,
-            store=str(kept.location),
-            around=options.around(progress, yes),
-            argv=["cloudrun", *_without_secrets(sys.argv[1:], env)],
-        )
-    if not isinstance(ran, lifecycle.Ran):
-        runs.show_left(ran, json)
-        return 0
+        how: dict[str, Any] = {
+            "environment": environment,
+            "store": str(kept.location),
+            "around": options.around(progress, yes),
+            "argv": ["cloudrun", *_without_secrets(sys.argv[1:], env)],
+        }
+        if detach:
+            runs.show_left(lifecycle.detach(need, **how), json)
+            return 0
+        ran = lifecycle.run(need, **how)
     return show_end(ran, kept, json, progress.results, progress.quiet)
 
 

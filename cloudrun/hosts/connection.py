@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloudrun.errors import AccessDenied, HostUnreachable, Refused
+from cloudrun.errors import AccessDenied, HostUnreachable, Refused, Unavailable
 from cloudrun.hosts.base import NOBODY, Person
 from cloudrun.hosts.knownhosts import Verdict, entry, fingerprint, judge, kinds_known
 from cloudrun.hosts.lean import paramiko
@@ -217,6 +217,10 @@ class Connection:
         if status < 0:
             raise self._lost("It was cut off in the middle of a command")
         return status
+
+    def disk_full(self) -> Unavailable:
+        """The error for a machine whose disk takes no more."""
+        return Unavailable(f"The disk of {self.hop} is full.", "", "Make room on it.")
 
     def _lost(self, why: object) -> HostUnreachable:
         return HostUnreachable(f"The connection to {self.hop} was lost.", f"{why}.")

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from cloudrun.errors import DeadlineReached, HostUnreachable, Refused, Unavailable
+from cloudrun.errors import DeadlineReached, HostUnreachable, Refused
 from cloudrun.hosts import scripts
 from cloudrun.hosts.connection import Connection, end_input
 from cloudrun.model.words import clean
@@ -204,7 +204,7 @@ def _messages(
             raise _Late
     status = connection.status(channel)
     if status != 0 and b"No space left" in errors:
-        raise Unavailable(f"The disk of {connection.hop} is full.", "", "Make room on it.")
+        raise connection.disk_full()
     if status != 0:
         raise _strange(connection, f"It ended with status {status}. {_last_line(errors)}")
 

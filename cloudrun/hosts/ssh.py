@@ -186,7 +186,7 @@ def _push_workloads(connection: Connection) -> None:
     script = scripts.render("workloads.sh", folder=_workloads_folder())
     done = connection.run_script(script, package.getvalue(), limit_s=60)
     if b"No space left" in done.err:
-        raise Unavailable(f"The disk of {connection.hop} is full.", "", "Make room on it.")
+        raise connection.disk_full()
     if done.status != 0:
         raise WorkloadFailed(
             "The workloads could not be put on the machine.",
