@@ -65,6 +65,13 @@ def gpu(text: str) -> GpuRequest:
     return request
 
 
+def address_range(text: str) -> str:
+    """Read a range of addresses that may reach a machine."""
+    from cloudrun.model.addresses import checked_range
+
+    return checked_range(text)
+
+
 def store(text: str) -> None:
     """Refuse what cannot be a store."""
     from cloudrun.reports.store import open_store

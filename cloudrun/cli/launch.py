@@ -18,6 +18,7 @@ from cloudrun.model.need import LAUNCH_TTL_S, PROFILES, WORKLOADS, Need
               help="What to run. [default: all]")  # fmt: skip
 @click.option("--profile", type=output.OneOf(PROFILES), metavar="|".join(PROFILES),
               help="How long: about 1, 5 or 20 minutes on a GPU. [default: quick]")  # fmt: skip
+@options.rented
 @options.limits(ttl="30m")
 @options.manner
 @click.pass_context

@@ -39,8 +39,28 @@ def where(function: Callable[..., Any]) -> Callable[..., Any]:
                      help="GPU model as people say it: T4, l4, A100-80GB:8. [default: any]"),
         click.option("--on", type=_Parsed("target", defaults.targets), metavar="TARGET[,...]",
                      help="Where: auto (this machine's accelerator, else its CPU; never a paid "
-                     "one), local, ssh://[USER@]HOST[:PORT], or a name from the settings' "
-                     "[hosts]. [default: auto]"),
+                     "one), local, aws[/REGION[/ZONE]], ssh://[USER@]HOST[:PORT], or a name "
+                     "from the settings' [hosts]. [default: auto]"),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def rented(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what is said of a machine that is rented."""
+    for option in (
+        click.option("--ssh-from", type=_Parsed("range", defaults.address_range), metavar="CIDR",
+                     help="Who may reach the machine. [default: your address alone]"),
+        click.option("--private-ip", is_flag=True,
+                     help="Reach it by its private address (VPN, peering)."),
+        click.option("--spot/--on-demand", default=False,
+                     help="Take what others have left: cheaper, and taken back at any time. "
+                     "[default: on-demand]"),
+        click.option("--disk", type=click.IntRange(8, 16384), metavar="GB",
+                     help="Its disk, in GB."),
+        click.option("--image", metavar="ID", help="The cloud's id of an image of your own."),
+        click.option("--instance-type", metavar="TYPE",
+                     help="The cloud's own name for the machine: g4dn.xlarge."),
     ):  # fmt: skip
         function = option(function)
     return function
@@ -91,6 +111,12 @@ def wanted(given: dict[str, Any], ttl_s: int) -> dict[str, Any]:
         "max_cost_usd": given["max_cost"],
         "keep": given["keep"],
         "keep_failed_s": given["keep_failed"] or 0,
+        "spot": given["spot"],
+        "instance_type": given["instance_type"],
+        "image": given["image"],
+        "disk_gb": given["disk"],
+        "private_ip": given["private_ip"],
+        "ssh_from": given["ssh_from"],
     }
 
 
@@ -179,12 +205,28 @@ def _plan_lines(plan: Plan) -> list[str]:
         f"Where     {clean(best.where)}: {clip(clean(best.device_in_words), 40)}, {price}",
         f"What      {clip(clean(plan.need.in_words()), 60)}",
     ]
-    if plan.need.command is not None and best.address is not None:
+    if best.price_note:
+        lines[0] += f" ({best.price_note}, {best.price_as_of})"
+    if len(plan.offers) > 1:
+        lines.append(f"Else      {_others(plan)}")
+    if plan.need.command is not None and best.provider != "local":
         lines.append(f"Pushes    {clip(clean(plan.need.command.folder), 60)}, as a whole")
     if plan.need.command is None:
         lines.append(f"Time      about {format_duration(plan.seconds)}")
+    most = plan.deadline_s / 3600 * best.usd_per_hour
+    ends = "; the machine then ends itself, whatever happens here" if best.boot_s else ""
+    limit = f", at most {format_usd(most)}" if most else ""
     return [
         *lines,
-        f"Deadline  over after at most {format_duration(plan.deadline_s)}",
-        f"Cost      about {format_usd(plan.usd)}",
+        f"Deadline  over after at most {format_duration(plan.deadline_s)}{ends}",
+        f"Cost      about {format_usd(plan.usd)}{limit}",
     ]
+
+
+def _others(plan: Plan) -> str:
+    """What is tried when the best offer cannot be had."""
+    others = plan.offers[1:]
+    named = ", ".join(dict.fromkeys(clean(offer.where) for offer in others[:3]))
+    dearest = max(offer.usd_per_hour for offer in others)
+    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+    return f"{named}{more}, up to {format_usd(dearest)} an hour"

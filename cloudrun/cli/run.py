@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--requirements", metavar="FILE",
               help="Packages to install. [default: what requirements.txt or pyproject.toml "
               "ask for]")  # fmt: skip
+@options.rented
 @options.limits(ttl="2h")
 @options.manner
 @click.argument("argv", nargs=-1, required=True, metavar="-- CMD [ARGS]")

@@ -17,8 +17,11 @@ from cloudrun.errors import (
 from cloudrun.launcher import recovery
 from cloudrun.launcher.current import Current, have, phase_of
 from cloudrun.launcher.journal import RunRow
+from cloudrun.model.machine import usd_between
 from cloudrun.model.need import provider_of
-from cloudrun.model.run import later
+from cloudrun.model.run import later, now
+from cloudrun.providers.base import place
+from cloudrun.providers.keys import KEY
 from cloudrun.reports import build
 from cloudrun.reports.schema import Check, Report
 
@@ -33,14 +36,33 @@ def end(run: Current, problem: BaseException | None) -> None:
         if kept_s > 0:
             run.journal.set_kept(run.row.id, later(kept_s))
         # Called in the reverse order, each whatever the one before it did.
-        if run.machine is not None and not kept_s:
-            endings.callback(run.provider.terminate, run.machine)
+        endings.callback(_terminate, run, kept_s > 0)
         if run.host is not None:
             endings.callback(run.host.close)
+        if run.is_rented and not kept_s:
+            # All that is on it goes with it.
+            return
         if run.host is not None and run.ended is not None and not kept_s:
             endings.callback(run.host.forget, run.row.id)
         if run.job is not None and run.ended is None:
             endings.callback(run.job.stop)
+
+
+def _terminate(run: Current, keep: bool) -> None:
+    """End everything that was created for the run, but the machine if that is to be kept."""
+    attempts = run.attempts
+    if keep and run.offer is not None:
+        mine = place(run.offer)
+        attempts = [attempt for attempt in attempts if place(attempt.offer) != mine]
+    try:
+        ended = recovery.terminate(run.row.id, attempts, run.machine)
+    except CloudrunError:
+        # It must not be forgotten: the next cloudrun tries again.
+        run.journal.set_kept(run.row.id, now())
+        raise
+    if not keep:
+        run.paid_until = ended
+        (run.folder / KEY).unlink(missing_ok=True)
 
 
 def _kept_s(run: Current, problem: BaseException | None) -> float:
@@ -65,7 +87,7 @@ def close(run: Current, problem: BaseException | None) -> Report:
             " ".join(findings.notes)[:500],
             "Try torch by itself: cloudrun doctor",
         )
-    cut_off = run.ended is not None and run.ended.reason != "exit"
+    cut_off = run.gone or (run.ended is not None and run.ended.reason != "exit")
     outcome = "partial" if cut_off else build.outcome(run.row.need, findings)
     report = None
     if run.plan and run.offer and build.says_anything(findings):
@@ -74,6 +96,7 @@ def close(run: Current, problem: BaseException | None) -> Report:
             offer=run.offer,
             findings=findings,
             timeline=run.timeline,
+            usd=usd_between(run.machine, run.row.created, run.paid_until or now()),
             predicted_usd=run.plan.usd,
             outcome=outcome,
         )

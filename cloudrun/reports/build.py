@@ -39,6 +39,10 @@ WORKLOADS = Path(workloads.__file__).parent
 # (RTX 3090, see docs/benchmark.md). Memory has no such headroom.
 _COMPUTE_CEILING = 1.15
 _MEMORY_CEILING = 1.02
+_BASIS = (
+    "seconds from the order of the machine to its end x its list price per hour at launch; "
+    "its disk and traffic are not in it"
+)
 MOST_LINE_BYTES = 8 * 2**20
 
 
@@ -61,10 +65,11 @@ def make_report(
     offer: Offer,
     findings: Findings,
     timeline: Sequence[Timing],
+    usd: float,
     predicted_usd: float,
     outcome: Outcome,
 ) -> Report:
-    """Put a run's report together."""
+    """Put a run's report together; `usd` is what it cost in US dollars."""
     return Report(
         schema=SCHEMA,
         id=row.id,
@@ -94,9 +99,9 @@ def make_report(
         measurements=tuple(findings.measurements),
         timeline=tuple(timeline),
         cost=Cost(
-            usd=sum(timing.usd for timing in timeline),
+            usd=usd,
             predicted_usd=predicted_usd,
-            basis="seconds in use x price per hour at launch" if offer.usd_per_hour else "free",
+            basis=_BASIS if offer.usd_per_hour else "free",
         ),
         outcome=outcome,
         notes=tuple(findings.notes[:100]),
