@@ -10,6 +10,10 @@ from cloudrun import settings
 from cloudrun.model.need import SSH, GpuRequest, parse_gpu, parse_targets
 
 
+# Providers that have another way to be named: ssh://..., --rehearse.
+_NO_TARGETS = ("ssh", "rehearsal")
+
+
 def read() -> list[settings.Setting]:
     """Read the settings files that are there.
 
@@ -39,12 +43,12 @@ def targets(text: str) -> tuple[str, ...]:
     from cloudrun.providers.base import OURS, names
 
     hosts = settings.hosts()
-    ours = ("auto", *OURS, *hosts)
+    ours = ("auto", *(name for name in OURS if name not in _NO_TARGETS), *hosts)
     if all(target.strip() in ours for target in text.split(",") if SSH not in target):
         known = ours
     else:
         known = ("auto", *names(), *hosts)
-    targets = parse_targets(text, tuple(name for name in known if name != "ssh"))
+    targets = parse_targets(text, tuple(name for name in known if name not in _NO_TARGETS))
     return tuple(_checked(hosts.get(target, target)) for target in targets)
 
 

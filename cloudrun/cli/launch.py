@@ -30,6 +30,7 @@ def command(
     store: str | None,
     detach: bool,
     dry_run: bool,
+    rehearse: Any,
     yes: bool,
     json: bool,
     **given: Any,
@@ -49,9 +50,10 @@ def command(
 
     kept = open_store(str(settings.places().store) if store is None else store)
     if dry_run:
-        options.show_plan(lifecycle.plan(need), json)
+        with options.stage(need, rehearse) as need:
+            options.show_plan(lifecycle.plan(need), json)
         return 0
-    with Progress(ctx.find_root().obj) as progress:
+    with Progress(ctx.find_root().obj) as progress, options.stage(need, rehearse) as need:
         around = options.around(progress, yes)
         argv = ["cloudrun", *sys.argv[1:]]
         if detach:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
+import msgspec
 
 from cloudrun.cli import defaults, output
 from cloudrun.cli.progress import Progress
 from cloudrun.errors import WrongUsage
 from cloudrun.model.columns import clip
+from cloudrun.model.need import Need, Rehearsal
 from cloudrun.model.offer import Plan
 from cloudrun.model.words import clean, format_duration, format_usd, parse_duration
 
@@ -90,6 +93,10 @@ def manner(function: Callable[..., Any]) -> Callable[..., Any]:
         output.json_option,
         click.option("--yes", is_flag=True, help="Do not ask."),
         click.option("--dry-run", is_flag=True, help="Print the plan, create nothing."),
+        click.option("--rehearse", is_flag=False, flag_value="plain",
+                     type=output.OneOf(get_args(Rehearsal)), metavar="[WHAT]",
+                     help="The whole AWS flow against a simulated cloud, with a pretend bill; "
+                     f"something can go wrong in it: {', '.join(get_args(Rehearsal)[1:])}."),
         output.store_option,
         click.option("--detach", is_flag=True, help="Return as soon as the job runs."),
         click.option("--keep-failed", type=_Parsed("duration", parse_duration), metavar="DURATION",
@@ -118,6 +125,21 @@ def wanted(given: dict[str, Any], ttl_s: int) -> dict[str, Any]:
         "private_ip": given["private_ip"],
         "ssh_from": given["ssh_from"],
     }
+
+
+@contextlib.contextmanager
+def stage(need: Need, rehearse: Rehearsal | None) -> Iterator[Need]:
+    """The need as it is, or played on a simulated AWS."""
+    if rehearse is None:
+        yield need
+        return
+    from cloudrun.providers import rehearsal
+
+    places = [target.partition("/")[2] for target in need.targets if target.startswith("aws/")]
+    targets = tuple(f"rehearsal/{place}" for place in places) or ("rehearsal",)
+    spot = need.spot or rehearse == "spot-interruption"
+    with rehearsal.playing(rehearse):
+        yield msgspec.structs.replace(need, targets=targets, spot=spot)
 
 
 def around(progress: Progress, yes: bool) -> Around:

@@ -47,6 +47,7 @@ def command(
     store: str | None,
     detach: bool,
     dry_run: bool,
+    rehearse: Any,
     yes: bool,
     json: bool,
     argv: tuple[str, ...],
@@ -68,9 +69,11 @@ def command(
     environment = _environment(env)
     kept = open_store(str(settings.places().store) if store is None else store)
     if dry_run:
-        options.show_plan(lifecycle.plan(need), json)
+        with options.stage(need, rehearse) as need:
+            options.show_plan(lifecycle.plan(need), json)
         return 0
-    with Progress(ctx.find_root().obj, command_to_stderr=json) as progress:
+    screen = Progress(ctx.find_root().obj, command_to_stderr=json)
+    with screen as progress, options.stage(need, rehearse) as need:
         how: dict[str, Any] = {
             "environment": environment,
             "store": str(kept.location),

@@ -23,7 +23,7 @@ from cloudrun.model.resource import Resource
 GROUP = "cloudrun.providers"
 # Those that come with cloudrun: to look through all that is installed takes longer than
 # to reach a machine.
-OURS = ("local", "ssh", "aws")
+OURS = ("local", "ssh", "aws", "rehearsal")
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,12 @@ def session() -> Any:
         ) from error
 
 
+def forget() -> None:
+    """Forget the session and the clients: who we are has changed."""
+    _client.cache_clear()
+    session.cache_clear()
+
+
 def home_region() -> str:
     """The region that the user's settings for AWS name, else the one where AWS began."""
     return session().region_name or US_EAST

@@ -19,6 +19,7 @@ from cloudrun.providers.aws import calls, regions
 # From the order to the first answer of a GPU machine's sshd: an estimate, from what
 # others' launchers take (facts in docs/aws.md); no account was at hand to measure it.
 BOOT_S = 75.0
+LEAST_BOOT_S = 5.0
 _MOST_TYPES = 8
 # No torch for this GPU on Arm.
 _WITHOUT_TORCH = {"T4G"}

@@ -28,5 +28,6 @@ def enabled() -> list[str]:
 
 def zones_named(targets: Sequence[str]) -> dict[str, str | None]:
     """The regions, with the zone if any, that targets like `aws/us-east-1/us-east-1a` name."""
-    places = [target.split("/")[1:] for target in targets if target.partition("/")[0] == "aws"]
+    ours = ("aws", "rehearsal")
+    places = [target.split("/")[1:] for target in targets if target.split("/")[0] in ours]
     return {place[0]: place[1] if len(place) > 1 else None for place in places if place}
