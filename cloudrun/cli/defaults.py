@@ -9,7 +9,6 @@ from __future__ import annotations
 from cloudrun import settings
 from cloudrun.model.need import SSH, GpuRequest, parse_gpu, parse_targets
 
-
 # Providers that have another way to be named: ssh://..., --rehearse.
 _NO_TARGETS = ("ssh", "rehearsal")
 

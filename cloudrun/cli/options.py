@@ -136,7 +136,8 @@ def stage(need: Need, rehearse: Rehearsal | None) -> Iterator[Need]:
     from cloudrun.providers import rehearsal
 
     places = [target.partition("/")[2] for target in need.targets if target.startswith("aws/")]
-    targets = tuple(f"rehearsal/{place}" for place in places) or ("rehearsal",)
+    places = places or list(rehearsal.REGIONS)
+    targets = tuple(f"rehearsal/{place}" for place in places)
     spot = need.spot or rehearse == "spot-interruption"
     with rehearsal.playing(rehearse):
         yield msgspec.structs.replace(need, targets=targets, spot=spot)
@@ -197,7 +198,7 @@ def _approve(plan: Plan, yes: bool, progress: Progress) -> None:
     progress.pause()
     for line in _plan_lines(plan):
         output.say(line)
-    if yes:
+    if yes or (plan.offers[0].provider == "rehearsal" and not sys.stdin.isatty()):
         return
     if not sys.stdin.isatty():
         raise WrongUsage(

@@ -13,9 +13,7 @@ from cloudrun.model.words import did_you_mean
 Workload = Literal["smoke", "bench", "all"]
 Profile = Literal["quick", "standard", "full"]
 # What goes wrong in a rehearsal.
-Rehearsal = Literal[
-    "plain", "stockout", "quota", "spot-interruption", "slow-boot", "lost-reply"
-]
+Rehearsal = Literal["plain", "stockout", "quota", "spot-interruption", "slow-boot", "lost-reply"]
 WORKLOADS: tuple[str, ...] = get_args(Workload)
 PROFILES: tuple[str, ...] = get_args(Profile)
 

@@ -28,12 +28,15 @@ from cloudrun.providers.base import Finding, Found, Order
 
 if TYPE_CHECKING:
     from cloudrun.rehearsal.cloud import Cloud
+    from cloudrun.rehearsal.faults import Fault
 
 name = "rehearsal"
 FAULTS: tuple[str, ...] = get_args(Rehearsal)
+# Enough to see the next one tried.
+REGIONS = ("us-east-1", "us-west-2")
 # Long enough to be seen, short enough to wait for.
 _PENDING_S, _SLOW_S, _ENDING_S = 2.0, 20.0, 2.0
-_INTERRUPTED_AFTER_S, _NOTICE_S = 6.0, 20.0
+_INTERRUPTED_AFTER_S, _NOTICE_S = 3.0, 20.0
 # An address that nobody has (RFC 5737): nobody comes in here.
 _NOBODY = "192.0.2.1/32"
 
@@ -85,7 +88,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
         calls.forget()
 
 
-def _faults(fault: Rehearsal) -> list[object]:
+def _faults(fault: Rehearsal) -> list[Fault]:
     from cloudrun.rehearsal.faults import Fault, no_capacity
 
     return {

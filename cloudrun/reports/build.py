@@ -101,11 +101,17 @@ def make_report(
         cost=Cost(
             usd=usd,
             predicted_usd=predicted_usd,
-            basis=_BASIS if offer.usd_per_hour else "free",
+            basis=_basis(offer),
         ),
         outcome=outcome,
         notes=tuple(findings.notes[:100]),
     )
+
+
+def _basis(offer: Offer) -> str:
+    if offer.provider == "rehearsal":
+        return "pretended: nothing was rented in this rehearsal, and nothing is to be paid"
+    return _BASIS if offer.usd_per_hour else "free"
 
 
 @functools.cache

@@ -207,6 +207,8 @@ def _ending(report: Report, again: str, width: int) -> Iterator[str]:
     seconds = sum(timing.seconds for timing in report.timeline)
     price = report.machine.price_usd_per_hour
     basis = f"at {format_usd(price)} an hour" if price else "this machine is free"
+    if report.machine.provider == "rehearsal":
+        basis = f"pretended: a rehearsal, {basis}"
     yield from _row(
         "Cost", f"{format_usd(report.cost.usd)} ({basis}), {format_duration(seconds)} in all", width
     )

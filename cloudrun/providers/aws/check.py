@@ -161,7 +161,9 @@ def _quota(code: str, words: str, values: dict[str, float | CloudrunError]) -> F
         more = f" and {len(enough) - 6} more regions" if len(enough) > 6 else ""
         return Finding("aws quota", "pass", f"{words}: {best}{more}.{doubt}")
     if unknown:
-        return Finding("aws quota", "skip", f"{words}: not known in {_listed(unknown)}.", f"Look there: {page}")
+        return Finding(
+            "aws quota", "skip", f"{words}: not known in {_listed(unknown)}.", f"Look there: {page}"
+        )
     return Finding(
         "aws quota",
         "fail",
