@@ -23,9 +23,9 @@ _LAST_S = 30
 _SMOKE_S = 15.0
 _BENCH_S = {
     "cpu": {"quick": 25.0, "standard": 90.0, "full": 400.0},
-    "cuda": {"quick": 45.0, "standard": 280.0, "full": 1180.0},
-    "mps": {"quick": 45.0, "standard": 280.0, "full": 1180.0},
-    "auto": {"quick": 45.0, "standard": 280.0, "full": 1180.0},
+    "cuda": {"quick": 50.0, "standard": 295.0, "full": 1240.0},
+    "mps": {"quick": 47.0, "standard": 282.0, "full": 1182.0},
+    "auto": {"quick": 50.0, "standard": 295.0, "full": 1240.0},
 }
 
 
