@@ -52,7 +52,7 @@ def terminate(run_id: str, region: str | None, machine: Machine | None) -> str:
 
 def _end_machines(run_id: str, region: str, machine: Machine | None) -> str:
     """End the run's machines and wait until AWS says that they are gone; when that was."""
-    ec2 = calls.client("ec2", region)
+    ec2, asked_at = calls.client("ec2", region), now()
     if machine is not None:
         _end_known(ec2, machine)
     for pause in _LATE if machine is None else _LATE[:1]:
@@ -68,7 +68,8 @@ def _end_machines(run_id: str, region: str, machine: Machine | None) -> str:
         return [i["InstanceId"] for i in found if i["State"]["Name"] != "terminated"]
 
     _wait(left, f"AWS has not confirmed the end of what cloudrun rented in {region}", run_id)
-    return min([ended, *(moment for i in found if (moment := _ended_at(i)))])
+    earlier = [moment for i in found if (moment := _ended_at(i)) and moment[:19] < asked_at[:19]]
+    return min([ended, *earlier])
 
 
 def _ended_at(instance: dict[str, Any]) -> str:
@@ -259,7 +260,6 @@ _KINDS = (
     _Kind("firewall", "describe_security_groups", "SecurityGroups", "GroupId",
           _delete("delete_security_group", "GroupId"),
           lambda row: {"what": row.get("GroupName", "")}),
-    _Kind("key", "describe_key_pairs", "KeyPairs", "KeyPairId",
-          _delete("delete_key_pair", "KeyPairId"),
-          lambda row: {"what": row.get("KeyName", "")}),
+    _Kind("key", "describe_key_pairs", "KeyPairs", "KeyName",
+          _delete("delete_key_pair", "KeyName")),
 )  # fmt: skip

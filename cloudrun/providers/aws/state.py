@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,8 +90,7 @@ def console(machine: Machine) -> str:
     ec2 = calls.client("ec2", machine.offer.region or "")
     try:
         answer = calls.ask(_DOING, ec2.get_console_output, InstanceId=machine.id, Latest=True)
-        text = base64.b64decode(answer.get("Output") or "").decode(errors="replace")
-    except (CloudrunError, ValueError):
+    except CloudrunError:
         # Only the newest types tell their latest words; without them there is less to say.
         return ""
-    return clean(" ".join(text.split()))[-_MOST_CONSOLE:]
+    return clean(" ".join(str(answer.get("Output") or "").split()))[-_MOST_CONSOLE:]
