@@ -114,7 +114,10 @@ class Cloud(Account):
         self._server = make_server(
             "127.0.0.1", 0, self._serve, threaded=True, request_handler=_Quiet
         )
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        # It looks for its end every so many seconds.
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), daemon=True
+        )
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Cloud:
@@ -145,6 +148,8 @@ class Cloud(Account):
         return {
             "AWS_ACCESS_KEY_ID": "AKIAREHEARSAL0000000",
             "AWS_CONFIG_FILE": "/nonexistent/config",
+            # boto3 reads this name, other clients read AWS_REGION.
+            "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_ENDPOINT_URL": self.url,
             "AWS_REGION": "us-east-1",

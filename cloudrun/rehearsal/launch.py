@@ -264,7 +264,11 @@ def _take_up(
     if account.machines:
         data = base64.b64decode(request.params.get("UserData", ""))
         instance.address = account.machines.start(
-            instance_id, data, region=request.region, instance_type=request.instance_type
+            instance_id,
+            data,
+            region=request.region,
+            instance_type=request.instance_type,
+            image=image["Name"],
         )
     account.clock.after(account.pending_s, lambda: instances.begin_to_run(instance))
 
