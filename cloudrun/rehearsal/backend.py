@@ -60,7 +60,12 @@ class Moto:
         scope = f"Credential=REHEARSAL/20260101/{region}/{service}/aws4_request"
         builder.headers["Authorization"] = f"AWS4-HMAC-SHA256 {scope}, Signature=0"
         builder.headers["X-Moto-Account-Id"] = self.account
-        body, status, headers = run_wsgi_app(_APP, builder.get_environ(), buffered=True)
+        try:
+            body, status, headers = run_wsgi_app(_APP, builder.get_environ(), buffered=True)
+        except (KeyError, NotImplementedError) as error:
+            # A filter, or a way of doing it, that moto has not.
+            text = f"The rehearsal cannot do that: {error}"
+            raise Refused("InvalidParameterValue", text) from error
         text = b"".join(body)
         code = _CODE.search(text) if int(status.split()[0]) >= 300 else None
         error = code[1].decode() if code else ""

@@ -18,7 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import yaml
+from botocore.config import Config
 
 from cloudrun.rehearsal.cloud import Cloud
 from cloudrun.rehearsal.wire import Refused
@@ -93,6 +95,15 @@ class Rack:
             thread.join(30)
 
     def _live(self, instance_id: str, number: int, folder: Path) -> None:
+        try:
+            self._be(instance_id, number, folder)
+        except Exception as error:
+            self.failures.append(f"{instance_id}: {error!r}")
+            raise
+        finally:
+            self._started[instance_id].set()
+
+    def _be(self, instance_id: str, number: int, folder: Path) -> None:
         seed = folder / "seed"
         with machines.machine(self.bridge, number, folder / "machine", seed=seed) as machine:
             self._machines[instance_id] = machine
@@ -125,6 +136,18 @@ def cloud(bridge: str, folder: Path) -> Iterator[RackedCloud]:
     rack.join()
     if rack.failures:
         raise BadUserData("; ".join(rack.failures))
+
+
+def client(cloud: Cloud, service: str, region: str = "us-east-1", **config: Any) -> Any:
+    """boto3's own client of the cloud, that tries once only if `config` does not say otherwise."""
+    return boto3.client(
+        service,
+        region_name=region,
+        endpoint_url=cloud.url,
+        aws_access_key_id="AKIATEST",
+        aws_secret_access_key="none",  # noqa: S106
+        config=Config(**{"retries": {"total_max_attempts": 1}, **config}),
+    )
 
 
 def _sow(seed: Path, user_data: bytes, image: str, boot_s: float) -> None:
