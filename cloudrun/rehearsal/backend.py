@@ -62,14 +62,14 @@ class Moto:
         builder.headers["X-Moto-Account-Id"] = self.account
         try:
             body, status, headers = run_wsgi_app(_APP, builder.get_environ(), buffered=True)
-        except (KeyError, NotImplementedError) as error:
+        except (KeyError, NotImplementedError) as lack:
             # A filter, or a way of doing it, that moto has not.
-            text = f"The rehearsal cannot do that: {error}"
-            raise Refused("InvalidParameterValue", text) from error
-        text = b"".join(body)
-        code = _CODE.search(text) if int(status.split()[0]) >= 300 else None
+            text = f"The rehearsal cannot do that: {lack}"
+            raise Refused("InvalidParameterValue", text) from lack
+        whole, number = b"".join(body), int(status.split()[0])
+        code = _CODE.search(whole) if number >= 300 else None
         error = code[1].decode() if code else ""
-        return Answer(int(status.split()[0]), headers["Content-Type"], text, error)
+        return Answer(number, headers["Content-Type"], whole, error)
 
     def _furnish(self, region: str) -> None:
         """Give the default network its way to the Internet, which moto forgets.
