@@ -12,7 +12,7 @@ import pytest
 
 from cloudrun.hosts.connection import Connection, connect
 from cloudrun.hosts.link import Link
-from tests.doubles import machines
+from tests.doubles import aws, machines
 from tests.doubles.machines import Machine, hop, trust
 
 Cloudrun = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -90,3 +90,17 @@ def link(machine: Machine, tmp_path: Path) -> Iterator[Link]:
     made = Link(lambda: connect([hop(machine)], known), lambda _text: None)
     yield made
     made.drop()
+
+
+@pytest.fixture
+def cloud(
+    bridge: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[aws.RackedCloud]:
+    """A simulated AWS with real machines; this process and its children are to use no other."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with aws.cloud(bridge, tmp_path / "aws") as started:
+        for name, value in started.environment().items():
+            monkeypatch.setenv(name, value)
+        yield started

@@ -16,8 +16,13 @@ from cloudrun.rehearsal.wire import Answer, Refused, Request
 class Machines(Protocol):
     """Whoever gives instances a real machine. Both calls are to return at once."""
 
-    def start(self, instance_id: str, user_data: bytes, *, region: str, instance_type: str) -> str:
-        """Begin to start a machine. Returns the address where it will be reached."""
+    def start(
+        self, instance_id: str, user_data: bytes, *, region: str, instance_type: str, image: str
+    ) -> str:
+        """Begin to start a machine with the image of that name; the user data is decoded.
+
+        Returns the address where it will be reached. May raise `Refused`.
+        """
 
     def stop(self, instance_id: str) -> None:
         """Take the machine away, with all that is on it. It may be gone already."""

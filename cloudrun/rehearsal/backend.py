@@ -60,11 +60,16 @@ class Moto:
         scope = f"Credential=REHEARSAL/20260101/{region}/{service}/aws4_request"
         builder.headers["Authorization"] = f"AWS4-HMAC-SHA256 {scope}, Signature=0"
         builder.headers["X-Moto-Account-Id"] = self.account
-        body, status, headers = run_wsgi_app(_APP, builder.get_environ(), buffered=True)
-        text = b"".join(body)
-        code = _CODE.search(text) if int(status.split()[0]) >= 300 else None
+        try:
+            body, status, headers = run_wsgi_app(_APP, builder.get_environ(), buffered=True)
+        except (KeyError, NotImplementedError) as lack:
+            # A filter, or a way of doing it, that moto has not.
+            text = f"The rehearsal cannot do that: {lack}"
+            raise Refused("InvalidParameterValue", text) from lack
+        whole, number = b"".join(body), int(status.split()[0])
+        code = _CODE.search(whole) if number >= 300 else None
         error = code[1].decode() if code else ""
-        return Answer(int(status.split()[0]), headers["Content-Type"], text, error)
+        return Answer(number, headers["Content-Type"], whole, error)
 
     def _furnish(self, region: str) -> None:
         """Give the default network its way to the Internet, which moto forgets.

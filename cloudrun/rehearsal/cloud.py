@@ -43,6 +43,7 @@ _OWN: dict[tuple[str, str], Callable[[Account, Request], dict[str, Any]]] = {
     ("ec2", "DescribeRegions"): regions.describe,
     ("ec2", "DescribeSpotInstanceRequests"): spot.describe,
     ("ec2", "DescribeSpotPriceHistory"): prices.spot_history,
+    ("ec2", "DescribeVolumes"): instances.describe_volumes,
     ("ec2", "GetConsoleOutput"): instances.console,
     ("ec2", "RunInstances"): launch.run,
     ("ec2", "TerminateInstances"): instances.terminate,
@@ -84,13 +85,18 @@ _MOTOS = {
     "DescribeSecurityGroups",
     "DescribeSubnets",
     "DescribeTags",
-    "DescribeVolumes",
     "DescribeVpcs",
     "ImportKeyPair",
     "ModifyInstanceAttribute",
     "ReleaseAddress",
     "RevokeSecurityGroupEgress",
     "RevokeSecurityGroupIngress",
+}
+# Where moto heeds no filter that it does not know.
+_FILTERS = {
+    "DescribeAvailabilityZones": {"region-name", "state", "zone-id", "zone-name", "zone-type"},
+    "DescribeInstanceTypeOfferings": {"instance-type", "location"},
+    "DescribeTags": {"key", "resource-id", "resource-type", "value"},
 }
 _HTML = (
     "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n"
@@ -114,7 +120,10 @@ class Cloud(Account):
         self._server = make_server(
             "127.0.0.1", 0, self._serve, threaded=True, request_handler=_Quiet
         )
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        # It looks for its end every so many seconds.
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), daemon=True
+        )
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Cloud:
@@ -145,6 +154,8 @@ class Cloud(Account):
         return {
             "AWS_ACCESS_KEY_ID": "AKIAREHEARSAL0000000",
             "AWS_CONFIG_FILE": "/nonexistent/config",
+            # boto3 reads this name, other clients read AWS_REGION.
+            "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_ENDPOINT_URL": self.url,
             "AWS_REGION": "us-east-1",
@@ -250,6 +261,13 @@ class Cloud(Account):
             raise Refused("DryRunOperation", text, 412)
         if own:
             return wire.write(request, own(self, request))
+        return self._pass_on(request)
+
+    def _pass_on(self, request: Request) -> Answer:
+        """Let moto answer, after the checks that it forgets."""
+        if request.action in _FILTERS:
+            paths = dict.fromkeys(_FILTERS[request.action], "")
+            wire.sift([], request.params.get("Filters", []), paths)
         if request.params.get("InstanceId"):
             self.visible(request.region, request.params["InstanceId"])
         if request.action == "DeleteSecurityGroup":

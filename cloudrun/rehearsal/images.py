@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from cloudrun.rehearsal.account import Account
-from cloudrun.rehearsal.wire import Refused, Request, matches, page
+from cloudrun.rehearsal.wire import Refused, Request, page, sift
 
 OWNER = "898082745236"
 _NOTES = "https://docs.aws.amazon.com/dlami/latest/devguide/appendix-ami-release-notes.html"
@@ -166,9 +166,8 @@ def describe(_account: Account, request: Request) -> dict[str, Any]:
         for image in images.values()
         if (not owners or image["OwnerId"] in owners)
         and (not params.get("ImageIds") or image["ImageId"] in params["ImageIds"])
-        and matches(image, params.get("Filters", []), _FILTERS)
     ]
-    part, token = page(found, params, 1000)
+    part, token = page(sift(found, params.get("Filters", []), _FILTERS), params, 1000)
     return {"Images": part, "NextToken": token}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from cloudrun.rehearsal import spot
 from cloudrun.rehearsal.account import Account, Instance
-from cloudrun.rehearsal.wire import Refused, Request, matches, page
+from cloudrun.rehearsal.wire import Refused, Request, page, sift
 
 CODES = {
     "pending": 0,
@@ -67,13 +67,10 @@ def describe(account: Account, request: Request) -> dict[str, Any]:
         for each in account.instances.values()
         if each.region == request.region and account.sees(each) and (not ids or each.id in ids)
     ]
-    found = []
-    for reservation in described(account, request.region, seen):
-        kept = [
-            i for i in reservation["Instances"] if matches(i, params.get("Filters", []), _FILTERS)
-        ]
-        if kept:
-            found.append({**reservation, "Instances": kept})
+    reservations = described(account, request.region, seen)
+    told = [instance for each in reservations for instance in each["Instances"]]
+    kept = {each["InstanceId"] for each in sift(told, params.get("Filters", []), _FILTERS)}
+    found = _only(reservations, kept)
     part, token = page(found, params, 1000)
     return {"Reservations": part, "NextToken": token}
 
@@ -92,9 +89,25 @@ def describe_status(account: Account, request: Request) -> dict[str, Any]:
         and (not ids or each.id in ids)
         and (params.get("IncludeAllInstances") or each.state == "running")
     ]
-    rows = [row for row in rows if matches(row, params.get("Filters", []), _STATUS_FILTERS)]
+    rows = sift(rows, params.get("Filters", []), _STATUS_FILTERS)
     part, token = page(rows, params, 1000)
     return {"InstanceStatuses": part, "NextToken": token}
+
+
+def describe_volumes(account: Account, request: Request) -> dict[str, Any]:
+    """DescribeVolumes, with whether a disk goes with its instance, which moto does not tell."""
+    told = account.moto.ask(request.region, "DescribeVolumes", **request.params)
+    living = [each.id for each in account.instances.values() if each.state != "terminated"]
+    goes = {
+        disk["Ebs"]["VolumeId"]: disk["Ebs"]["DeleteOnTermination"]
+        for reservation in described(account, request.region, living)
+        for instance in reservation["Instances"]
+        for disk in instance["BlockDeviceMappings"]
+    }
+    for volume in told["Volumes"]:
+        for attachment in volume["Attachments"]:
+            attachment["DeleteOnTermination"] = goes.get(volume["VolumeId"], False)
+    return told
 
 
 def terminate(account: Account, request: Request) -> dict[str, Any]:
@@ -150,13 +163,12 @@ def described(account: Account, region: str, ids: list[str]) -> list[dict[str, A
     """The reservations of instances, in the order that moto has them."""
     if not ids:
         return []
-    reservations = account.moto.ask(region, "DescribeInstances", MaxResults=1000)["Reservations"]
-    found = []
+    told = account.moto.ask(region, "DescribeInstances", MaxResults=1000)["Reservations"]
+    reservations = _only(told, set(ids))
     for reservation in reservations:
-        kept = [_overlaid(account, i) for i in reservation["Instances"] if i["InstanceId"] in ids]
-        if kept:
-            found.append({**reservation, "Instances": kept})
-    return found
+        for instance in reservation["Instances"]:
+            _overlay(account, instance)
+    return reservations
 
 
 def begin_to_run(instance: Instance) -> None:
@@ -237,8 +249,18 @@ def _by_user() -> str:
     return f"User initiated ({datetime.now(UTC):%Y-%m-%d %H:%M:%S} GMT)"
 
 
-def _overlaid(account: Account, told: dict[str, Any]) -> dict[str, Any]:
-    """moto's description, with what the rehearsal knows better."""
+def _only(reservations: list[dict[str, Any]], ids: set[str]) -> list[dict[str, Any]]:
+    """The reservations with those instances alone, and none that is empty."""
+    found = []
+    for reservation in reservations:
+        kept = [each for each in reservation["Instances"] if each["InstanceId"] in ids]
+        if kept:
+            found.append({**reservation, "Instances": kept})
+    return found
+
+
+def _overlay(account: Account, told: dict[str, Any]) -> None:
+    """Put into moto's description what the rehearsal knows better."""
     instance = account.instances[told["InstanceId"]]
     told["State"] = {"Name": instance.state, "Code": CODES[instance.state]}
     told["StateTransitionReason"] = instance.transition
@@ -260,7 +282,6 @@ def _overlaid(account: Account, told: dict[str, Any]) -> dict[str, Any]:
             told.pop(name, None)
         told.update(NetworkInterfaces=[], SecurityGroups=[], BlockDeviceMappings=[])
         told["PrivateDnsName"] = ""
-    return told
 
 
 def _give_address(told: dict[str, Any], address: str) -> None:

@@ -36,6 +36,7 @@ _HEEDED = {
     "TagSpecifications",
     "UserData",
 }
+_SPOT_HEEDED = {"InstanceInterruptionBehavior", "MaxPrice", "SpotInstanceType"}
 _MOST_USER_DATA = 16384
 
 
@@ -100,6 +101,7 @@ def _check(account: Account, request: Request) -> dict[str, Any]:
     params = request.params
     if unheeded := set(params) - _HEEDED:
         raise Refused("UnknownParameter", f"The rehearsal does not heed {min(unheeded)}")
+    _check_market(params.get("InstanceMarketOptions", {}))
     if int(params["MinCount"]) > int(params["MaxCount"]) or int(params["MinCount"]) < 1:
         raise Refused("InvalidParameterValue", "Value for MinCount and MaxCount is invalid")
     _check_user_data(params.get("UserData", ""))
@@ -111,6 +113,16 @@ def _check(account: Account, request: Request) -> dict[str, Any]:
     _check_groups(account, request, subnet)
     _check_offered(account, request)
     return image
+
+
+def _check_market(options: dict[str, Any]) -> None:
+    spot_options = options.get("SpotOptions", {})
+    if unheeded := set(spot_options) - _SPOT_HEEDED:
+        raise Refused("UnknownParameter", f"The rehearsal does not heed {min(unheeded)}")
+    if options.get("MarketType", "spot") != "spot":
+        raise Refused("UnknownParameter", "The rehearsal knows no market but spot")
+    if spot_options.get("InstanceInterruptionBehavior", "terminate") != "terminate":
+        raise Refused("UnknownParameter", "The rehearsal only terminates what it interrupts")
 
 
 def _check_user_data(encoded: str) -> None:
@@ -264,7 +276,11 @@ def _take_up(
     if account.machines:
         data = base64.b64decode(request.params.get("UserData", ""))
         instance.address = account.machines.start(
-            instance_id, data, region=request.region, instance_type=request.instance_type
+            instance_id,
+            data,
+            region=request.region,
+            instance_type=request.instance_type,
+            image=image["Name"],
         )
     account.clock.after(account.pending_s, lambda: instances.begin_to_run(instance))
 

@@ -14,7 +14,7 @@ from typing import Any
 from cloudrun.catalog.instances import Instance, all_instances
 from cloudrun.rehearsal.account import Account
 from cloudrun.rehearsal.regions import ALWAYS, BY_CHOICE
-from cloudrun.rehearsal.wire import Refused, Request, matches, page
+from cloudrun.rehearsal.wire import Refused, Request, page, sift
 
 # https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/price-changes.html
 ENDPOINTS = ("us-east-1", "eu-central-1", "ap-south-1")
@@ -94,7 +94,7 @@ def spot_history(account: Account, request: Request) -> dict[str, Any]:
     if _LINUX in products:
         for zone, instance_type in _offered(account, request):
             rows += _history(account, zone, instance_type, start, min(end, now))
-    rows = [row for row in rows if matches(row, params.get("Filters", []), _SPOT_FILTERS)]
+    rows = sift(rows, params.get("Filters", []), _SPOT_FILTERS)
     rows.sort(key=lambda row: row["Timestamp"], reverse=True)
     part, token = page(rows, params, 1000)
     return {"SpotPriceHistory": part, "NextToken": token or ""}

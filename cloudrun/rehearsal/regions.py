@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cloudrun.rehearsal.account import Account
-from cloudrun.rehearsal.wire import Refused, Request, matches
+from cloudrun.rehearsal.wire import Refused, Request, sift
 
 # https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html
 ALWAYS = (
@@ -62,9 +62,8 @@ def describe(account: Account, request: Request) -> dict[str, Any]:
         for row in rows
         if (row["RegionName"] in asked if asked else True)
         and (everything or row["OptInStatus"] != "not-opted-in")
-        and matches(row, request.params.get("Filters", []), _FILTERS)
     ]
-    return {"Regions": found}
+    return {"Regions": sift(found, request.params.get("Filters", []), _FILTERS)}
 
 
 def refuse_if_closed(account: Account, request: Request) -> None:

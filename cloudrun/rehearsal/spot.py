@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudrun.rehearsal import prices
 from cloudrun.rehearsal.account import Account, Instance
-from cloudrun.rehearsal.wire import Refused, Request, matches, page
+from cloudrun.rehearsal.wire import Refused, Request, page, sift
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,11 +106,9 @@ def describe(account: Account, request: Request) -> dict[str, Any]:
     found = [
         each
         for name, each in account.spot_requests.items()
-        if _region(account, each) == request.region
-        and (not ids or name in ids)
-        and matches(each, params.get("Filters", []), _FILTERS)
+        if _region(account, each) == request.region and (not ids or name in ids)
     ]
-    part, token = page(found, params, 1000)
+    part, token = page(sift(found, params.get("Filters", []), _FILTERS), params, 1000)
     return {"SpotInstanceRequests": part, "NextToken": token}
 
 

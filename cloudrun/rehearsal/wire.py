@@ -140,15 +140,26 @@ def operation_of(request: Request) -> Any:
     return get_service_model(SERVICES[request.service]).operation_model(request.action)
 
 
-def matches(item: dict[str, Any], filters: Iterable[dict[str, Any]], paths: dict[str, str]) -> bool:
-    """Whether what EC2 describes passes the filters: each by one of its values, with * and ?.
+def sift(
+    items: Iterable[dict[str, Any]], filters: list[dict[str, Any]], paths: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Those of the things described that pass all filters, each by one of its values.
 
-    `paths` says where a filter looks: `State.Name`, or `Groups.GroupId` through a list.
+    Values may hold * and ?. `paths` says where a filter looks: `State.Name`, or
+    `Groups.GroupId` through a list.
 
     Raises:
         Refused: AWS, or the rehearsal, does not know such a filter.
     """
-    return all(_passes(item, each["Name"], each.get("Values", []), paths) for each in filters)
+    for each in filters:
+        name = each["Name"]
+        if name not in paths and name != "tag-key" and not name.startswith("tag:"):
+            raise Refused("InvalidParameterValue", f"The filter '{name}' is invalid")
+    return [
+        item
+        for item in items
+        if all(_passes(item, each["Name"], each.get("Values", []), paths) for each in filters)
+    ]
 
 
 def page(items: list[Any], params: dict[str, Any], most: int) -> tuple[list[Any], str | None]:
@@ -178,13 +189,13 @@ def _params(request: Request) -> dict[str, Any]:
         raise Refused(
             "InvalidAction", f"The action {request.action} is not valid for this web service."
         ) from None
-    form = MultiDict(parse_qsl(request.body.decode(), keep_blank_values=True))
-    raw = {"body": request.body, "values": form, "headers": request.headers}
     try:
+        form = MultiDict(parse_qsl(request.body.decode(), keep_blank_values=True))
+        raw = {"body": request.body, "values": form, "headers": request.headers}
         params = PROTOCOL_PARSERS[_protocol(request)](operation).parse(raw)
+        _refuse_unknown(request, operation, params, form)
     except (RequestParserError, ValueError) as error:
         raise Refused("MalformedQueryString", str(error)) from error
-    _refuse_unknown(request, operation, params, form)
     return dict(params)
 
 
@@ -229,10 +240,8 @@ def _passes(item: dict[str, Any], name: str, values: list[str], paths: dict[str,
         found = [tags[name[4:]]] if name[4:] in tags else []
     elif name == "tag-key":
         found = list(tags)
-    elif name in paths:
-        found = list(_values(item, paths[name].split(".")))
     else:
-        raise Refused("InvalidParameterValue", f"The filter '{name}' is invalid")
+        found = list(_values(item, paths[name].split(".")))
     return any(_like(text, pattern) for text in found for pattern in values)
 
 

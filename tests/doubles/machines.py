@@ -39,7 +39,11 @@ Subsystem sftp internal-sftp
 
 @dataclass
 class Machine:
-    """A running machine. `key` is the private key that opens it, `host_key` its public one."""
+    """A running machine. `key` is the private key that opens it, `host_key` its public one.
+
+    `alive` is set when its first process runs, `listening` when its sshd does, and
+    both when it is gone.
+    """
 
     name: str
     address: str
@@ -48,6 +52,7 @@ class Machine:
     host_key: str
     process: subprocess.Popen[str]
     log: list[str] = field(default_factory=list)
+    alive: threading.Event = field(default_factory=threading.Event)
     listening: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -70,7 +75,7 @@ class Machine:
 
     def run(self, *command: str) -> None:
         """Run a command on the machine as its root, without its sshd."""
-        inside = ["nsenter", "--target", str(self._init()), "--all", "--root"]
+        inside = ["nsenter", "--target", str(self._init()), "--all", "--root", "--wd"]
         subprocess.run([*inside, *command], check=True)
 
     def power_off(self) -> None:
@@ -94,8 +99,10 @@ class Machine:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.log.append(line)
+            self.alive.set()
             if "Server listening" in line:
                 self.listening.set()
+        self.alive.set()
         self.listening.set()
 
 
@@ -120,15 +127,18 @@ def machine(
     config: str = "",
     authority: Path | None = None,
     disk: str = "4g",
+    seed: Path | None = None,
 ) -> Iterator[Machine]:
     """Start a machine at 10.99.x.`number`.
 
     `config` is added to its sshd's configuration; `authority` is a key that
-    signs its host key; `disk` is how much it can store.
+    signs its host key; `disk` is how much it can store. `seed` is a folder that
+    the machine finds as /run/seed: `init` there is its first process, `host_key`
+    its key and `authorized_keys` who may come in. Such a machine is not waited for.
     """
     subnet = bridge.removeprefix("crbr")
     name, address = f"crv{subnet}-{number}", f"10.99.{subnet}.{number}"
-    _lay_out(folder, config)
+    _lay_out(folder, config, seed)
     if authority:
         _certify(folder / "host_key.pub", authority)
     _ip("netns", "add", name)
@@ -140,6 +150,8 @@ def machine(
         _ip("-n", name, "link", "set", "lo", "up")
         started = _start(name, address, folder, disk)
         try:
+            if seed is None:
+                _wait_for_sshd(started)
             yield started
         finally:
             started.power_off()
@@ -194,9 +206,17 @@ def is_possible() -> bool:
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
-def _lay_out(folder: Path, config: str) -> None:
+def _lay_out(folder: Path, config: str, seed: Path | None) -> None:
     for name in ("disk", "root"):
         (folder / name).mkdir(parents=True)
+    if seed:
+        shutil.copytree(seed, folder / "seed")
+        for name in ("authorized_keys", "host_key", "host_key.pub"):
+            shutil.copy(seed / name, folder / name)
+        host_key = (folder / "host_key.pub").read_text().strip()
+        (folder / "host_key.txt").write_text(host_key)
+        (folder / "sshd_config").write_text(config + _CONFIG)
+        return
     host_key = make_key(folder / "host_key")
     public = make_key(folder / "key")
     (folder / "authorized_keys").write_text(public + "\n")
@@ -226,10 +246,13 @@ def _start(name: str, address: str, folder: Path, disk: str) -> Machine:
     key, host_key = folder / "key", (folder / "host_key.txt").read_text()
     started = Machine(name, address, folder, key, host_key, process)
     threading.Thread(target=started._follow_log, daemon=True).start()
-    started.listening.wait(30)
-    if process.poll() is not None:
-        raise RuntimeError("the machine did not start: " + "".join(started.log))
     return started
+
+
+def _wait_for_sshd(started: Machine) -> None:
+    started.listening.wait(30)
+    if started.process.poll() is not None:
+        raise RuntimeError("the machine did not start: " + "".join(started.log))
 
 
 def _die_with_us() -> None:
