@@ -20,6 +20,7 @@ from cloudrun.launcher.journal import RunRow
 from cloudrun.model.machine import usd_between
 from cloudrun.model.need import provider_of
 from cloudrun.model.run import later, now
+from cloudrun.model.words import format_usd
 from cloudrun.providers.base import place
 from cloudrun.providers.keys import KEY
 from cloudrun.reports import build
@@ -50,19 +51,38 @@ def end(run: Current, problem: BaseException | None) -> None:
 
 def _terminate(run: Current, keep: bool) -> None:
     """End everything that was created for the run, but the machine if that is to be kept."""
-    attempts = run.attempts
+    attempts, machine = run.attempts, run.machine
     if keep and run.offer is not None:
         mine = place(run.offer)
         attempts = [attempt for attempt in attempts if place(attempt.offer) != mine]
+        machine = None
+    elif run.is_rented:
+        _forget_job(run)
     try:
-        ended = recovery.terminate(run.row.id, attempts, run.machine)
-    except CloudrunError:
+        ended = recovery.terminate(run.row.id, attempts, machine)
+    except CloudrunError as error:
         # It must not be forgotten: the next cloudrun tries again.
         run.journal.set_kept(run.row.id, now())
+        if run.machine is not None and run.is_rented:
+            error.why += (
+                f" The machine {run.machine.id} may still be there, and cost "
+                f"{format_usd(run.machine.offer.usd_per_hour)} an hour; it ends itself at "
+                f"{run.machine.deadline}."
+            )
+        error.try_this += " When that is mended: cloudrun leaks --kill"
         raise
     if not keep:
         run.paid_until = ended
         (run.folder / KEY).unlink(missing_ok=True)
+
+
+def _forget_job(run: Current) -> None:
+    """Write down that nothing of it goes on without us: whoever finds it, ends it."""
+    try:
+        run.journal.set_job(run.row.id, None)
+    except CloudrunError as error:
+        # A full disk here must not stop the ending.
+        run.trouble = run.trouble or error
 
 
 def _kept_s(run: Current, problem: BaseException | None) -> float:

@@ -201,8 +201,8 @@ class Journal:
         with self._errors():
             self._db.execute("UPDATE runs SET machine = ? WHERE id = ?", (_to_json(machine), run))
 
-    def set_job(self, run: str, deadline: str) -> None:
-        """Write down that a job is about to be started that goes on without us."""
+    def set_job(self, run: str, deadline: str | None) -> None:
+        """Write down that a job is about to be started that goes on without us, or is no more."""
         with self._errors():
             self._db.execute("UPDATE runs SET job_deadline = ? WHERE id = ?", (deadline, run))
 

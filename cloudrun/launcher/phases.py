@@ -89,7 +89,9 @@ def go(run: Current) -> Report:
         problem = interrupt
         closing.end(run, problem)
     except Exception as error:  # noqa: BLE001 - `closing.close` raises it again
-        problem = problem or error
+        # That something may be left is the worst that there is to say.
+        run.notes += [str(problem)] if problem is not None else []
+        problem = error
     _look_for_leaks(run)
     return closing.close(run, problem)
 

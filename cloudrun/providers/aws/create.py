@@ -126,7 +126,7 @@ def connect(machine: Machine, person: Person, until: float) -> SshHost:
     known.write_text(f"{address} {machine.host_key}\n", encoding="ascii")
     hop = Hop(address, 22, machine.user or "", address, (file,), only_these_keys=True)
     # Nobody is asked whether to trust another key than the one that was put on it.
-    host = SshHost((hop,), known, Person(tell=person.tell))
+    host = SshHost((hop,), known, Person(tell=person.tell), gpu_is_known=True)
     _log_in(host, min(until, time.monotonic() + _LOG_IN_S))
     return host
 
