@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import re
-import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-from cloudrun.errors import AccessDenied, HostUnreachable
 from cloudrun.hosts.base import Person
 from cloudrun.hosts.ssh import SshHost
-from cloudrun.hosts.sshconfig import Hop
 from cloudrun.model.machine import Machine
 from cloudrun.model.offer import Offer
 from cloudrun.model.run import now
-from cloudrun.providers import boot, keys
+from cloudrun.providers import boot, keys, reach
 from cloudrun.providers.aws import calls, images, network, state
 from cloudrun.providers.aws.tags import tags
 from cloudrun.providers.base import Order
 
 # Smaller than any image of AWS's for deep learning, and enough for a torch of one's own.
 _LEAST_DISK_GB = 75
-_READY_S = 300.0
-_LOOK_EVERY_S = 5.0
-_TRY_EVERY_S = 0.5
-# After the first answer: cloud-init may still be busy with the user's key.
-_LOG_IN_S = 30.0
 
 
 def create(offer: Offer, order: Order) -> Machine:
@@ -119,69 +109,10 @@ def _run(region: str, request: dict[str, Any]) -> str:
 
 def connect(machine: Machine, person: Person, until: float) -> SshHost:
     """Wait until the machine answers, and log in; see `Provider.connect`."""
-    until = min(until, time.monotonic() + _READY_S)
-    address = _answering(machine, until)
-    file = Path(machine.key or "")
-    known = file.with_name("known_hosts")
-    known.write_text(f"{address} {machine.host_key}\n", encoding="ascii")
-    hop = Hop(address, 22, machine.user or "", address, (file,), only_these_keys=True)
-    # Nobody is asked whether to trust another key than the one that was put on it.
-    host = SshHost((hop,), known, Person(tell=person.tell), gpu_is_known=True)
-    _log_in(host, min(until, time.monotonic() + _LOG_IN_S))
-    return host
-
-
-def _log_in(host: SshHost, until: float) -> None:
-    while True:
-        try:
-            host.link.open()
-        except (HostUnreachable, AccessDenied):
-            if time.monotonic() > until:
-                host.close()
-                raise
-            time.sleep(_TRY_EVERY_S)
-        else:
-            return
-
-
-def _answering(machine: Machine, until: float) -> str:
-    """The address of the machine, once something there answers on port 22.
-
-    Raises:
-        HostUnreachable: it has ended, or does not answer in time.
-    """
-    looked_at, address = 0.0, ""
-    while True:
-        if not address or time.monotonic() > looked_at + _LOOK_EVERY_S:
-            looked_at = time.monotonic()
-            seen = state.look(machine)
-            if seen.ended:
-                raise HostUnreachable(
-                    "The machine ended before it could be reached.", seen.ended, "Try again."
-                )
-            address = seen.address
-        if address and _answers(address):
-            return address
-        if time.monotonic() > until:
-            raise _never_ready(machine, address)
-        time.sleep(_TRY_EVERY_S)
-
-
-def _answers(address: str) -> bool:
-    try:
-        socket.create_connection((address, 22), timeout=2).close()
-    except OSError:
-        return False
-    return True
-
-
-def _never_ready(machine: Machine, address: str) -> HostUnreachable:
-    where = f"port 22 of {address}" if address else "an address for it"
-    why = f"Nothing answered on {where}." if address else f"AWS never gave {where}."
-    said = state.console(machine)
-    return HostUnreachable(
-        f"The machine {machine.id} did not become ready.",
-        f"{why} Its console says last: {said}" if said else why,
-        "Some networks block port 22 on the way out: try another (a phone's), or a VPN with "
-        "--private-ip. If your address changes on the way, see --ssh-from.",
+    return reach.reach(
+        machine,
+        person,
+        until,
+        look=lambda: state.look(machine),
+        words=lambda: state.console(machine),
     )

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from cloudrun.errors import CloudrunError
 from cloudrun.model.machine import Machine
 from cloudrun.model.words import clean
 from cloudrun.providers.aws import calls
+from cloudrun.providers.reach import State
 
 GONE = ("shutting-down", "terminated", "stopping", "stopped")
 _DOING = "look at the machine"
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-request-status.html
 _TAKEN_BACK = ("marked-for-stop", "marked-for-termination", "instance-terminated-")
 _MOST_CONSOLE = 300
-
-
-@dataclass(frozen=True)
-class State:
-    """The machine's address, empty when it has none yet; in a sentence why it ended, if it did."""
-
-    address: str = ""
-    ended: str = ""
 
 
 def look(machine: Machine) -> State:
