@@ -76,6 +76,12 @@ def test_the_order_says_everything_at_once(paper: Cloud, order: Orders) -> None:
     assert paper.instances[machine.id].zone == "us-east-1a"
 
 
+def test_the_same_order_is_the_same_machine(paper: Cloud, order: Orders) -> None:
+    ours = order()
+    assert aws.create(OFFER, ours).id == aws.create(OFFER, ours).id
+    assert len(paper.instances) == 1
+
+
 def test_only_the_caller_can_get_in(paper: Cloud, order: Orders) -> None:
     aws.create(OFFER, order())
     asked = request_of(paper, "AuthorizeSecurityGroupIngress")
