@@ -343,7 +343,7 @@ def test_a_wrong_clock_does_not_keep_it_alive(ahead: int, longest: int, left: in
 
 
 def test_user_data_fits(paper: Cloud, order: Orders, tmp_path: Any) -> None:
-    assert len(boot.user_data(keys.make(tmp_path), order().deadline).encode()) < 16_384 / 2
+    assert len(boot.user_data(keys.make(tmp_path), order().deadline, 1800).encode()) < 16_384 / 2
 
 
 def test_an_offer_keeps_its_zone(paper: Cloud, order: Orders) -> None:
