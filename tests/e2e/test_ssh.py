@@ -26,7 +26,7 @@ from cloudrun.launcher.journal import Journal
 from cloudrun.model.events import CommandSaid, Event
 from cloudrun.model.need import Need
 from tests.conftest import Cloudrun
-from tests.doubles.machines import USER, Machine, processes
+from tests.doubles.machines import Machine, processes
 
 Done = subprocess.CompletedProcess[str]
 
@@ -38,9 +38,11 @@ def box(machine: Machine, home: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     user_home = tmp_path / "user"
     ssh = user_home / ".ssh"
     ssh.mkdir(parents=True)
-    (ssh / "known_hosts").write_text(f"{machine.address} {machine.host_key}\n")
-    (ssh / "config").write_text(f"Host box\n  HostName {machine.address}\n  User {USER}\n"
-                                f"  IdentityFile {machine.key}\n")  # fmt: skip
+    (ssh / "known_hosts").write_text(f"{machine.known_name} {machine.host_key}\n")
+    (ssh / "config").write_text(
+        f"Host box\n  HostName {machine.address}\n  Port {machine.port}\n"
+        f"  User {machine.user}\n  IdentityFile {machine.key}\n"
+    )
     monkeypatch.setenv("HOME", str(user_home))
     return "ssh://box"
 
@@ -55,7 +57,10 @@ def test_a_launch_gives_the_same_report_as_here(cloudrun: Cloudrun, box: str) ->
     assert {"autograd", "matmul"} <= {check["name"] for check in report["checks"]}
 
 
-def test_a_shell_opens_on_the_machine_of_a_run(cloudrun: Cloudrun, box: str) -> None:
+@pytest.mark.needs_namespaces("its sshd opens a terminal, for which most must be root")
+def test_a_shell_opens_on_the_machine_of_a_run(
+    cloudrun: Cloudrun, box: str, machine: Machine
+) -> None:
     launched = cloudrun("launch", "--on", box, "--workload", "smoke", "--ttl", "1s")
     assert launched.returncode == 75, launched.stderr
     shell = subprocess.run(
@@ -66,7 +71,7 @@ def test_a_shell_opens_on_the_machine_of_a_run(cloudrun: Cloudrun, box: str) -> 
         env={**os.environ, "COLUMNS": "91", "LINES": "17"},
     )
     assert shell.returncode == 7, shell.stderr
-    assert "on crv" in shell.stdout
+    assert f"on {machine.name}" in shell.stdout
     assert "17 91" in shell.stdout
 
 
@@ -75,7 +80,7 @@ def test_without_a_machine_of_its_own_there_is_no_shell(cloudrun: Cloudrun) -> N
 
 
 def test_a_command_runs_there_and_its_results_come_home(
-    cloudrun: Cloudrun, box: str, tmp_path: Path
+    cloudrun: Cloudrun, box: str, machine: Machine
 ) -> None:
     work = Path.cwd()
     (work / "data").mkdir()
@@ -89,7 +94,7 @@ def test_a_command_runs_there_and_its_results_come_home(
         *("--", "sh", "work.sh"),
     )
     assert done.returncode == 7, done.stderr
-    assert done.stdout.startswith("/home/ubuntu/.cloudrun/projects/work-")
+    assert done.stdout.startswith(f"{machine.own_home}/.cloudrun/projects/work-")
     assert done.stdout.endswith("1 2 3")
     assert "\noh\n" in done.stderr
     assert "exit status 7; 1 file of results came home" in " ".join(done.stderr.split())
@@ -200,6 +205,7 @@ def test_down_ends_a_run_that_goes_on_alone(cloudrun: Cloudrun, box: str, machin
     assert cloudrun("down", "--all").stderr == "Nothing is running.\n"
 
 
+@pytest.mark.needs_namespaces("it is switched off")
 def test_a_machine_that_goes_out_ends_the_command_in_words(
     box: str, machine: Machine, monkeypatch: pytest.MonkeyPatch, cloudrun: Cloudrun
 ) -> None:
@@ -264,11 +270,11 @@ def test_a_gpu_that_is_not_there_is_told(cloudrun: Cloudrun, box: str, machine: 
     assert "NVIDIA L4, Tesla T4" in two.stderr
 
 
-def test_a_host_has_a_name_in_the_settings(cloudrun: Cloudrun, box: str) -> None:
+def test_a_host_has_a_name_in_the_settings(cloudrun: Cloudrun, box: str, machine: Machine) -> None:
     assert cloudrun("config", "set", "hosts.lab", box).returncode == 0
     assert cloudrun("config", "set", "run.on", "lab").returncode == 0
     done = cloudrun("run", "--", "hostname")
-    assert done.stdout.startswith("crv"), done.stderr
+    assert done.stdout == f"{machine.name}\n", done.stderr
     assert cloudrun("run", "--on", "lap", "--", "true").stderr.count("'lab'") == 1
 
 
@@ -320,6 +326,7 @@ def test_notebooks_open_through_a_tunnel_and_end_with_us(
     wait_for(lambda: "jupyterlab" not in processes(machine))
 
 
+@pytest.mark.needs_namespaces("its network is cut")
 def test_a_down_that_cannot_reach_the_machine_keeps_the_run(
     cloudrun: Cloudrun, box: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,6 +427,7 @@ def test_a_home_is_not_pushed(
     assert not (machine.home / ".cloudrun").exists()
 
 
+@pytest.mark.needs_namespaces("its disk is filled")
 @pytest.mark.parametrize("disk", ["32m"])
 def test_a_job_that_fills_the_machines_disk_can_be_ended(
     cloudrun: Cloudrun, box: str, machine: Machine
@@ -433,6 +441,7 @@ def test_a_job_that_fills_the_machines_disk_can_be_ended(
     assert json.loads(cloudrun("ps", "--json").stdout) == []
 
 
+@pytest.mark.needs_namespaces("its disk is filled")
 @pytest.mark.parametrize("disk", ["1m"])
 def test_a_full_disk_there_is_told_before_a_launch(
     cloudrun: Cloudrun, box: str, machine: Machine

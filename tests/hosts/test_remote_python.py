@@ -29,6 +29,9 @@ from tests.doubles import pythons
 from tests.doubles.machines import USER, Machine, hop
 from tests.doubles.pythons import Index, gpu, loaded, put, take_away, torch, use_index, venv
 
+# Which Pythons and torches a machine has, and what its pip asks, is laid out for each test.
+pytestmark = pytest.mark.needs_namespaces("the machine has Pythons of its own")
+
 KERNEL = (
     "CUDA error: no kernel image is available for execution on the device\\n"
     "CUDA kernel errors might be asynchronously reported"
