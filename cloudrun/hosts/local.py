@@ -18,10 +18,11 @@ from typing import IO
 
 from cloudrun.catalog.wheels import install_line
 from cloudrun.errors import Bug, DeadlineReached, WorkloadFailed
-from cloudrun.hosts import tied
+from cloudrun.hosts import describe, tied
 from cloudrun.hosts.base import Chunk, Job, JobEnd, Ready, Tell, Work
 from cloudrun.model.need import Need
 from cloudrun.reports.build import WORKLOADS
+from cloudrun.reports.schema import Environment
 from cloudrun.workloads.driver import Nvidia, torch_version
 
 _OLDEST_TORCH = (2, 0)
@@ -84,6 +85,10 @@ class LocalHost:
     def pull(self, need: Need) -> int:
         """Nothing: what a command makes here is here."""
         return 0
+
+    def describe(self) -> Environment:
+        """Say what this machine is."""
+        return describe.here().environment
 
     def forget(self, run_id: str) -> None:
         """Nothing is left."""

@@ -20,8 +20,8 @@ from shlex import quote
 
 from cloudrun import settings
 from cloudrun.catalog.gpus import how_many
-from cloudrun.errors import HostUnreachable, Unavailable, WorkloadFailed
-from cloudrun.hosts import jobs, scripts, transfer
+from cloudrun.errors import CloudrunError, HostUnreachable, Unavailable, WorkloadFailed
+from cloudrun.hosts import describe, jobs, scripts, transfer
 from cloudrun.hosts.archive import Limits
 from cloudrun.hosts.base import NOBODY, Job, Person, Ready, Tell, Work
 from cloudrun.hosts.connection import Connection, connect
@@ -31,6 +31,7 @@ from cloudrun.model.events import Event, Noted
 from cloudrun.model.need import Command, GpuRequest, Need
 from cloudrun.model.words import clean, format_bytes
 from cloudrun.reports.build import WORKLOADS, workload_sha256
+from cloudrun.reports.schema import Environment
 
 HOME = ".cloudrun"
 # What may come home at a time: more than a training leaves behind, less than a bomb.
@@ -151,6 +152,14 @@ class SshHost:
                 self._told.add(note)
                 self._person.tell(note)
         return pulled.files
+
+    def describe(self) -> Environment | None:
+        """Say what the machine is; see `Host.describe`."""
+        try:
+            return describe.there(self.link.connection).environment
+        except CloudrunError:
+            # The report goes without it.
+            return None
 
     def forget(self, run_id: str) -> None:
         """Remove the run's folder; see `Host.forget`."""

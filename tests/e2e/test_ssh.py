@@ -261,13 +261,35 @@ def test_a_gpu_that_is_not_there_is_told(cloudrun: Cloudrun, box: str, machine: 
     without = cloudrun(*asked)
     assert (without.returncode, without.stdout) == (69, "")
     assert "no NVIDIA GPU" in without.stderr
-    smi = machine.root / "usr/local/bin/nvidia-smi"
-    smi.write_text("#!/bin/sh\necho 'NVIDIA L4, 23034'; echo 'Tesla T4, 15360'\n")
-    smi.chmod(0o755)
+    put_smi(machine, "echo 'NVIDIA L4, 23034'; echo 'Tesla T4, 15360'")
     assert cloudrun(*asked).stdout == "on\n"
     two = cloudrun("run", "--on", box, "--gpu", "T4:2", "--", "echo", "on")
     assert two.returncode == 69
     assert "NVIDIA L4, Tesla T4" in two.stderr
+
+
+def put_smi(machine: Machine, row: str) -> None:
+    smi = machine.root / "usr/local/bin/nvidia-smi"
+    smi.write_text(f"#!/bin/sh\n{row}\n")
+    smi.chmod(0o755)
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_the_report_of_a_command_names_the_machines_device(
+    cloudrun: Cloudrun, box: str, machine: Machine, gpu: bool
+) -> None:
+    if gpu:
+        put_smi(machine, "echo 'Tesla T4, 580.95.05, 15360'; echo 'Tesla T4, 580.95.05, 15360'")
+    assert cloudrun("run", "--on", box, "--", "true").returncode == 0
+    (listed,) = json.loads(cloudrun("report", "list", "--json").stdout)
+    shown = cloudrun("report", "show").stdout
+    if gpu:
+        assert listed["device"] == "Tesla T4"
+        assert "Device    Tesla T4, 2 GPUs, 15 GiB\nSoftware  driver 580.95.05, Python 3" in shown
+    else:
+        assert f": {listed['device']}\n" in Path("/proc/cpuinfo").read_text()
+        assert "no GPU" in shown
+    assert "Next" not in shown
 
 
 def test_a_host_has_a_name_in_the_settings(cloudrun: Cloudrun, box: str, machine: Machine) -> None:
