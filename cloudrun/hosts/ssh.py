@@ -264,8 +264,25 @@ def _push(
         cache=settings.places().state / "digests" / _name_there(str(here)),
         listener=listen,
     )
-    if pushed.bytes >= _WORTH_TELLING:
-        tell(f"Pushed {pushed.files} files of {here}, {format_bytes(pushed.bytes)}.")
+    if pushed.bytes >= _WORTH_TELLING or pushed.ignored.by:
+        tell(f"Of {here.name}, {_in_words(pushed)}.")
+
+
+def _in_words(pushed: transfer.Pushed) -> str:
+    """What went over, and what stayed here."""
+    ignored = pushed.ignored
+    went = f"{_count(pushed.files, 'file')} went over ({format_bytes(pushed.bytes)})"
+    went = went if pushed.files else "nothing had to go over"
+    if not ignored.by:
+        return went
+    counts = ((ignored.files, "file"), (ignored.folders, "folder"))
+    left = " and ".join(_count(*each) for each in counts if each[0])
+    verb = "is" if ignored.files + ignored.folders == 1 else "are"
+    return f"{went}; {left} {verb} left here by {' and '.join(sorted(ignored.by))}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def _apart(command: Command) -> list[str]:

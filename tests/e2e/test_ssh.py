@@ -117,6 +117,27 @@ def wait_for(what: Callable[[], object]) -> None:
 COUNT = "i=0; while [ ! -e stop ]; do echo $i; i=$((i+1)); sleep 0.01; done; echo done >&2"
 
 
+def test_what_ignore_files_leave_here_is_told(cloudrun: Cloudrun, box: str) -> None:
+    work = Path.cwd()
+    (work / "cache").mkdir()
+    for name in ("train.py", "a.log", "b.log", "cache/1", "cache/2", "old.bin"):
+        (work / name).write_text("12345")
+    (work / ".gitignore").write_text("*.log\ncache/\n")
+    (work / ".cloudrunignore").write_text("old.bin\n")
+    command = ("run", "--on", box, "--", "true")
+
+    def told() -> str:
+        return " ".join(cloudrun(*command).stderr.split())
+
+    left = "3 files and 1 folder are left here by .cloudrunignore and .gitignore."
+    assert f"Of work, 3 files went over (26 B); {left}" in told()
+    (work / ".gitignore").unlink()
+    assert "Of work, 4 files went over (20 B); 1 file is left here by .cloudrunignore." in told()
+    assert "nothing had to go over; 1 file is left" in told()
+    (work / ".cloudrunignore").unlink()
+    assert "went over" not in told()
+
+
 def test_a_detached_run_is_listed_read_and_brought_home(
     cloudrun: Cloudrun, box: str, machine: Machine
 ) -> None:
