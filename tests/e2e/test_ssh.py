@@ -8,9 +8,11 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import termios
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -25,6 +27,7 @@ from cloudrun.launcher import lifecycle, project
 from cloudrun.launcher.journal import Journal
 from cloudrun.model.events import CommandSaid, Event
 from cloudrun.model.need import Need
+from cloudrun.providers import ssh
 from tests.conftest import Cloudrun
 from tests.doubles.machines import Machine, processes
 
@@ -36,10 +39,10 @@ def box(machine: Machine, home: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     """The machine as a target: its key is known, and ours opens it."""
     machine.give_python()
     user_home = tmp_path / "user"
-    ssh = user_home / ".ssh"
-    ssh.mkdir(parents=True)
-    (ssh / "known_hosts").write_text(f"{machine.known_name} {machine.host_key}\n")
-    (ssh / "config").write_text(
+    folder = user_home / ".ssh"
+    folder.mkdir(parents=True)
+    (folder / "known_hosts").write_text(f"{machine.known_name} {machine.host_key}\n")
+    (folder / "config").write_text(
         f"Host box\n  HostName {machine.address}\n  Port {machine.port}\n"
         f"  User {machine.user}\n  IdentityFile {machine.key}\n"
     )
@@ -319,6 +322,76 @@ def test_a_host_has_a_name_in_the_settings(cloudrun: Cloudrun, box: str, machine
     done = cloudrun("run", "--", "hostname")
     assert done.stdout == f"{machine.name}\n", done.stderr
     assert cloudrun("run", "--on", "lap", "--", "true").stderr.count("'lab'") == 1
+
+
+def test_the_doctor_says_what_a_host_has(cloudrun: Cloudrun, box: str, machine: Machine) -> None:
+    cloudrun("config", "set", "hosts.lab", box)
+
+    def found(on: str) -> tuple[int, dict[str, str]]:
+        done = cloudrun("doctor", "--on", on, "--json")
+        (row,) = json.loads(done.stdout)
+        return done.returncode, row
+
+    status, row = found("lab")
+    assert (status, row["name"], row["status"]) == (0, "ssh lab", "pass")
+    assert row["detail"].startswith("Python 3.")
+    put_smi(machine, "echo 'Tesla T4, 580.95.05, 15360'")
+    assert "; NVIDIA driver 580.95.05: Tesla T4; Linux" in found("lab")[1]["detail"]
+    put_smi(machine, "echo 'Driver/library version mismatch'; exit 18")
+    status, row = found(box)
+    assert (status, row["status"]) == (1, "fail")
+    assert "Driver/library version mismatch" in row["detail"]
+    assert row["remedy"]
+
+
+def test_the_doctor_asks_all_hosts_at_once_and_nobody_for_a_key(
+    box: str, machine: Machine, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "user/.ssh/config").open("a") as config:
+        config.write(
+            f"Host stranger\n  Port {machine.port}\n  HostName {machine.address}\n"
+            "  HostKeyAlias elsewhere\n"
+        )
+    monkeypatch.setattr(ssh, "_LOOK_S", 1.5)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        hosts = {
+            "lab": box,
+            "stranger": "ssh://stranger",
+            "closed": "ssh://box:1",
+            "unwanted": f"ssh://{machine.user}x@box",
+            "deaf": f"ssh://127.0.0.1:{deaf.getsockname()[1]}",
+            "wrong": "ssh://no-such-host.invalid",
+        }
+        lines = "".join(f'{name} = "{target}"\n' for name, target in hosts.items())
+        home.mkdir(exist_ok=True)
+        (home / "config.toml").write_text(f"[hosts]\n{lines}")
+        began = time.monotonic()
+        found = {finding.name.removeprefix("ssh "): finding for finding in ssh.check()}
+        took = time.monotonic() - began
+    assert took < 4
+    assert {name: finding.status for name, finding in found.items()} == {
+        **dict.fromkeys(hosts, "fail"),
+        "lab": "pass",
+    }
+    assert "is not known" in found["stranger"].detail
+    assert "Nothing listens on its port 1" in found["closed"].detail
+    assert "does not let you in" in found["unwanted"].detail
+    assert "did not answer within" in found["deaf"].detail
+    assert all(finding.remedy for name, finding in found.items() if name != "lab")
+    assert not (home / "state" / "known_hosts").exists()
+
+
+def test_what_is_no_ssh_server_is_told_without_a_traceback(cloudrun: Cloudrun) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def close() -> None:
+            server.accept()[0].close()
+
+        threading.Thread(target=close, daemon=True).start()
+        done = cloudrun("doctor", "--on", f"ssh://127.0.0.1:{server.getsockname()[1]}", "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    (row,) = json.loads(done.stdout)
+    assert "cannot be reached" in row["detail"]
 
 
 @pytest.mark.parametrize(
