@@ -177,7 +177,8 @@ def _command_of_ours(ready: Ready, work: Work) -> str:
     script, *arguments = work.argv
     argv = [ready.python, f"cloudrun/workloads/{script}", *arguments]
     environment = {"PYTHONUNBUFFERED": "1", **work.environment}
-    return jobs.command_script(argv, _workloads_folder(), environment, ['export PYTHONPATH="$PWD"'])
+    then = ['export PYTHONPATH="$PWD"', *_marked_as_used(ready.python)]
+    return jobs.command_script(argv, _workloads_folder(), environment, then)
 
 
 def _users_command(ready: Ready, command: Command, work: Work) -> str:
@@ -191,9 +192,16 @@ def _users_command(ready: Ready, command: Command, work: Work) -> str:
     if ready.python:
         # What pip and the like see too: the environment is the one in use.
         programs = PurePosixPath(ready.python).parent
-        then += [f'export PATH={quote(str(programs))}:"$PATH"']
+        then += [f'export PATH={quote(str(programs))}:"$PATH"', *_marked_as_used(ready.python)]
     environment = {"PYTHONUNBUFFERED": "1", **work.environment}
     return jobs.command_script(work.argv, project_folder(command), environment, then)
+
+
+def _marked_as_used(python: str) -> list[str]:
+    """Note in the shell that an environment is used; see templates/prepare_python.py."""
+    environment = python.removesuffix("/bin/python")
+    is_ours = f"/{HOME}/environments/" in python
+    return [f"touch {quote(environment)}.used 2>/dev/null"] if is_ours else []
 
 
 def _push_workloads(connection: Connection) -> None:
