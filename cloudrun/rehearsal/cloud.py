@@ -143,7 +143,8 @@ class Cloud(Account):
         """Stop, and take all machines away."""
         self._stopping.set()
         self._server.shutdown()
-        self._server.server_close()
+        # Its last act is to close the port.
+        self._thread.join()
         self.clock.stop()
         for instance in self.instances.values():
             if self.machines and instance.state != "terminated":

@@ -136,13 +136,16 @@ def test_a_stopped_cloud_answers_no_more(paper: Cloud) -> None:
         asking.describe_regions()
 
 
-def test_dry_runs_do_nothing(paper: Cloud, ec2: Any, asked: dict[str, Any]) -> None:
+def test_dry_runs_do_nothing(paper: Cloud, ec2: Any, asked: dict[str, Any], launch: Launch) -> None:
+    instance = launch()
     with pytest.raises(ClientError) as error:
         ec2.run_instances(**asked, DryRun=True)
     assert code(error) == ("DryRunOperation", 412)
     with pytest.raises(ClientError, match="DryRunOperation"):
         ec2.create_security_group(GroupName="a", Description="b", DryRun=True)
-    assert paper.instances == {}
+    with pytest.raises(ClientError, match="DryRunOperation"):
+        ec2.terminate_instances(InstanceIds=[instance], DryRun=True)
+    assert [each.state for each in paper.instances.values()] == ["running"]
 
 
 @pytest.mark.parametrize("dry", [True, False])
