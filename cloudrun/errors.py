@@ -7,6 +7,11 @@ The exit statuses follow BSD's sysexits where there is one that fits.
 
 from __future__ import annotations
 
+# As typing has it, which takes milliseconds to import.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
 
 class CloudrunError(Exception):
     """Base of every error that cloudrun raises on purpose.
@@ -63,6 +68,20 @@ class Unavailable(CloudrunError):
 
     kind = "unavailable"
     exit_status = 69
+
+
+class CannotHave(Unavailable):
+    """This offer cannot be had; others may.
+
+    `scope` says which others cannot either: those of the same `zone` and type, or
+    all of the same `region` and market.
+    """
+
+    def __init__(
+        self, what: str, why: str = "", try_this: str = "", *, scope: Literal["zone", "region"]
+    ) -> None:
+        super().__init__(what, why, try_this)
+        self.scope = scope
 
 
 class Bug(CloudrunError):

@@ -241,6 +241,16 @@ def _money(value: Any) -> None:
         )
 
 
+def _yes_or_no(value: Any) -> None:
+    if not isinstance(value, bool):
+        raise WrongUsage("It must be true or false, without quotes.", "", "Write: true")
+
+
+def _whole_number(value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise WrongUsage("It must be a whole number, without quotes.", "", "Write it like 100")
+
+
 # What a value must be, as far as that can be told here; what a target, a GPU or a
 # store can be is known further up (cloudrun.cli.defaults).
 _RULES: dict[str, Callable[[Any], object]] = {
@@ -252,11 +262,19 @@ _RULES: dict[str, Callable[[Any], object]] = {
     "launch.ttl": _duration,
     "launch.max_price": _money,
     "launch.max_cost": _money,
+    "launch.spot": _yes_or_no,
+    "launch.disk": _whole_number,
+    "launch.private_ip": _yes_or_no,
+    "launch.ssh_from": _text('ssh_from = "203.0.113.7/32"'),
     "run.on": _text('on = "lab"'),
     "run.gpu": _gpu,
     "run.ttl": _duration,
     "run.max_price": _money,
     "run.max_cost": _money,
+    "run.spot": _yes_or_no,
+    "run.disk": _whole_number,
+    "run.private_ip": _yes_or_no,
+    "run.ssh_from": _text('ssh_from = "203.0.113.7/32"'),
     "run.results": _text('results = "results"'),
 }
 _TABLES = {

@@ -5,6 +5,10 @@ prints "with sparsity", and half of GeForce's fp16-accumulate figures. A source
 is `owner/repository@commit` on GitHub, or a document by its title. The peaks
 of other projects' tables were compared with measurements before they came here;
 several well-known tables mix in sparse figures or another card's.
+
+A peak is multiprocessors x FLOP per clock x the clock that the sheet assumes. So
+that clock can be had from the other three, exactly; sheets print one boost clock,
+and Hopper's and Blackwell's reckon their tensor cores at a lower one.
 """
 
 from __future__ import annotations
@@ -44,6 +48,12 @@ class Gpu:
         fp16_tflops: None too where the GPU has no tensor cores.
         bf16_tflops: None too where bf16 is emulated.
         fp8_tflops: None too where there are no fp8 units.
+        multiprocessors: Of the model as sold; a share of a GPU has fewer.
+        fp32_per_clock: FLOP that one multiprocessor's plain cores do in a clock.
+        tensor_per_clock: The same of its tensor cores in fp16 and bf16, dense, summed
+            in fp32. None too where trustworthy sources differ by a factor of two.
+        boost_mhz: The boost clock that is printed for it. None too where the sheet's
+            fp32 peak is reckoned at another one.
         tdp_w: Power limit as sold, watts.
         measured_tflops: Best published measured matrix product, TFLOP/s.
         measured_dtype: Its type, `bf16` or `fp16`; empty without a measurement.
@@ -52,6 +62,7 @@ class Gpu:
         host: Architecture of the machines it comes in, `x86_64` or `aarch64`.
         notes: For the reader, may be empty.
         source: Where the numbers come from.
+        clock_source: Where multiprocessors, FLOP per clock and boost clock come from.
     """
 
     name: str
@@ -66,6 +77,10 @@ class Gpu:
     fp16_tflops: float | None
     bf16_tflops: float | None
     fp8_tflops: float | None
+    multiprocessors: int | None
+    fp32_per_clock: float | None
+    tensor_per_clock: float | None
+    boost_mhz: float | None
     tdp_w: float | None
     measured_tflops: float | None
     measured_dtype: str
@@ -74,6 +89,7 @@ class Gpu:
     host: str
     notes: str
     source: str
+    clock_source: str
 
 
 @cache
@@ -140,6 +156,37 @@ def peak_tflops(gpu: Gpu, dtype: str) -> float | None:
     return peaks.get(dtype)
 
 
+def peak_tflops_at(gpu: Gpu, dtype: str, mhz: float) -> float | None:
+    """The dense peak in TFLOP/s at a clock of `mhz`, for a dtype that has a peak.
+
+    None where no source gives the multiprocessors or what they do in a clock.
+    """
+    per_clock = _flop_per_clock(gpu, dtype)
+    return per_clock * mhz / 1e6 if per_clock and peak_tflops(gpu, dtype) else None
+
+
+def peak_mhz(gpu: Gpu, dtype: str) -> float | None:
+    """The clock in MHz that `peak_tflops` assumes, derived: peak / FLOP in a clock.
+
+    Sheets round their peaks, so it is up to 1.3 % off the clock that they print.
+    """
+    peak, per_clock = peak_tflops(gpu, dtype), _flop_per_clock(gpu, dtype)
+    return peak * 1e6 / per_clock if peak and per_clock else None
+
+
+def _flop_per_clock(gpu: Gpu, dtype: str) -> float | None:
+    """FLOP that the whole GPU does in a clock; tf32 is half as fast as fp16, fp8 twice."""
+    tensor = gpu.tensor_per_clock or 0.0
+    each = {
+        "fp32": gpu.fp32_per_clock,
+        "tf32": tensor / 2,
+        "fp16": tensor,
+        "bf16": tensor,
+        "fp8": tensor * 2,
+    }.get(dtype)
+    return gpu.multiprocessors * each if gpu.multiprocessors and each else None
+
+
 def _gpu(row: dict[str, str]) -> Gpu:
     return Gpu(
         name=row["name"],
@@ -154,6 +201,10 @@ def _gpu(row: dict[str, str]) -> Gpu:
         fp16_tflops=table.number(row["fp16_tflops"]),
         bf16_tflops=table.number(row["bf16_tflops"]),
         fp8_tflops=table.number(row["fp8_tflops"]),
+        multiprocessors=int(row["multiprocessors"]) if row["multiprocessors"] else None,
+        fp32_per_clock=table.number(row["fp32_per_clock"]),
+        tensor_per_clock=table.number(row["tensor_per_clock"]),
+        boost_mhz=table.number(row["boost_mhz"]),
         tdp_w=table.number(row["tdp_w"]),
         measured_tflops=table.number(row["measured_tflops"]),
         measured_dtype=row["measured_dtype"],
@@ -162,6 +213,7 @@ def _gpu(row: dict[str, str]) -> Gpu:
         host=row["host"],
         notes=row["notes"],
         source=row["source"],
+        clock_source=row["clock_source"],
     )
 
 

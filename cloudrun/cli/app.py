@@ -45,13 +45,15 @@ SECTIONS: dict[str, dict[str, _Entry]] = {
         "ssh": _Entry("ssh", "A shell on a run's machine."),
         "jupyter": _Entry("jupyter", "Notebooks on a run's machine, through a tunnel."),
         "down": _Entry("down", "End a run."),
+        "leaks": _Entry("leaks", "What the clouds say is still there and costs money."),
     },
     "Reports": {
         "report": _Entry("report", "The reports that were made: list, show, schema."),
     },
     "Look first": {
         "gpus": _Entry("gpus", "Which GPU: facts, prices, what fits."),
-        "doctor": _Entry("doctor", "This machine: driver, torch, the install line that fits."),
+        "offers": _Entry("offers", "What can be had now, cheapest first."),
+        "doctor": _Entry("doctor", "This machine, and your accounts: what works, what is missing."),
     },
     "cloudrun itself": {
         "config": _Entry("config", "Settings: show them and where they come from, set, path."),

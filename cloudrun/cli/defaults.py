@@ -9,6 +9,9 @@ from __future__ import annotations
 from cloudrun import settings
 from cloudrun.model.need import SSH, GpuRequest, parse_gpu, parse_targets
 
+# Providers that have another way to be named: ssh://..., --rehearse.
+_NO_TARGETS = ("ssh", "rehearsal")
+
 
 def read() -> list[settings.Setting]:
     """Read the settings files that are there.
@@ -39,12 +42,12 @@ def targets(text: str) -> tuple[str, ...]:
     from cloudrun.providers.base import OURS, names
 
     hosts = settings.hosts()
-    ours = ("auto", *OURS, *hosts)
+    ours = ("auto", *(name for name in OURS if name not in _NO_TARGETS), *hosts)
     if all(target.strip() in ours for target in text.split(",") if SSH not in target):
         known = ours
     else:
         known = ("auto", *names(), *hosts)
-    targets = parse_targets(text, tuple(name for name in known if name != "ssh"))
+    targets = parse_targets(text, tuple(name for name in known if name not in _NO_TARGETS))
     return tuple(_checked(hosts.get(target, target)) for target in targets)
 
 
@@ -63,6 +66,13 @@ def gpu(text: str) -> GpuRequest:
     request = parse_gpu(text)
     find(request.name)
     return request
+
+
+def address_range(text: str) -> str:
+    """Read a range of addresses that may reach a machine."""
+    from cloudrun.model.addresses import checked_range
+
+    return checked_range(text)
 
 
 def store(text: str) -> None:

@@ -140,11 +140,13 @@ def _facts(gpu: Gpu) -> Iterable[tuple[str, str]]:
     if gpu.measured_tflops:
         best = f"{gpu.measured_tflops:g} TFLOP/s {gpu.measured_dtype}"
         yield "measured", f"{best}, the best published: {gpu.measured_source}"
+    if gpu.boost_mhz:
+        yield "clock", f"{gpu.boost_mhz:g} MHz boost, {gpu.multiprocessors} multiprocessors"
     if gpu.tdp_w:
         yield "power", f"{gpu.tdp_w:g} W"
     if gpu.notes:
         yield "note", f"{gpu.notes}."
-    yield "source", gpu.source
+    yield "source", "; ".join(filter(None, (gpu.source, gpu.clock_source)))
     if choice := _torch(gpu):
         yield "torch", choice.why
 

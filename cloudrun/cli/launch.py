@@ -18,6 +18,7 @@ from cloudrun.model.need import LAUNCH_TTL_S, PROFILES, WORKLOADS, Need
               help="What to run. [default: all]")  # fmt: skip
 @click.option("--profile", type=output.OneOf(PROFILES), metavar="|".join(PROFILES),
               help="How long: about 1, 5 or 20 minutes on a GPU. [default: quick]")  # fmt: skip
+@options.rented
 @options.limits(ttl="30m")
 @options.manner
 @click.pass_context
@@ -29,6 +30,7 @@ def command(
     store: str | None,
     detach: bool,
     dry_run: bool,
+    rehearse: Any,
     yes: bool,
     json: bool,
     **given: Any,
@@ -48,9 +50,10 @@ def command(
 
     kept = open_store(str(settings.places().store) if store is None else store)
     if dry_run:
-        options.show_plan(lifecycle.plan(need), json)
+        with options.stage(need, rehearse) as need:
+            options.show_plan(lifecycle.plan(need), json)
         return 0
-    with Progress(ctx.find_root().obj) as progress:
+    with Progress(ctx.find_root().obj) as progress, options.stage(need, rehearse) as need:
         around = options.around(progress, yes)
         argv = ["cloudrun", *sys.argv[1:]]
         if detach:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
+import msgspec
 
 from cloudrun.cli import defaults, output
 from cloudrun.cli.progress import Progress
 from cloudrun.errors import WrongUsage
 from cloudrun.model.columns import clip
+from cloudrun.model.need import Need, Rehearsal
 from cloudrun.model.offer import Plan
 from cloudrun.model.words import clean, format_duration, format_usd, parse_duration
 
@@ -39,8 +42,28 @@ def where(function: Callable[..., Any]) -> Callable[..., Any]:
                      help="GPU model as people say it: T4, l4, A100-80GB:8. [default: any]"),
         click.option("--on", type=_Parsed("target", defaults.targets), metavar="TARGET[,...]",
                      help="Where: auto (this machine's accelerator, else its CPU; never a paid "
-                     "one), local, ssh://[USER@]HOST[:PORT], or a name from the settings' "
-                     "[hosts]. [default: auto]"),
+                     "one), local, aws[/REGION[/ZONE]], ssh://[USER@]HOST[:PORT], or a name "
+                     "from the settings' [hosts]. [default: auto]"),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def rented(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what is said of a machine that is rented."""
+    for option in (
+        click.option("--ssh-from", type=_Parsed("range", defaults.address_range), metavar="CIDR",
+                     help="Who may reach the machine. [default: your address alone]"),
+        click.option("--private-ip", is_flag=True,
+                     help="Reach it by its private address (VPN, peering)."),
+        click.option("--spot/--on-demand", default=False,
+                     help="Take what others have left: cheaper, and taken back at any time. "
+                     "[default: on-demand]"),
+        click.option("--disk", type=click.IntRange(8, 16384), metavar="GB",
+                     help="Its disk, in GB."),
+        click.option("--image", metavar="ID", help="The cloud's id of an image of your own."),
+        click.option("--instance-type", metavar="TYPE",
+                     help="The cloud's own name for the machine: g4dn.xlarge."),
     ):  # fmt: skip
         function = option(function)
     return function
@@ -70,6 +93,10 @@ def manner(function: Callable[..., Any]) -> Callable[..., Any]:
         output.json_option,
         click.option("--yes", is_flag=True, help="Do not ask."),
         click.option("--dry-run", is_flag=True, help="Print the plan, create nothing."),
+        click.option("--rehearse", is_flag=False, flag_value="plain",
+                     type=output.OneOf(get_args(Rehearsal)), metavar="[WHAT]",
+                     help="The whole AWS flow against a simulated cloud, with a pretend bill; "
+                     f"something can go wrong in it: {', '.join(get_args(Rehearsal)[1:])}."),
         output.store_option,
         click.option("--detach", is_flag=True, help="Return as soon as the job runs."),
         click.option("--keep-failed", type=_Parsed("duration", parse_duration), metavar="DURATION",
@@ -91,7 +118,29 @@ def wanted(given: dict[str, Any], ttl_s: int) -> dict[str, Any]:
         "max_cost_usd": given["max_cost"],
         "keep": given["keep"],
         "keep_failed_s": given["keep_failed"] or 0,
+        "spot": given["spot"],
+        "instance_type": given["instance_type"],
+        "image": given["image"],
+        "disk_gb": given["disk"],
+        "private_ip": given["private_ip"],
+        "ssh_from": given["ssh_from"],
     }
+
+
+@contextlib.contextmanager
+def stage(need: Need, rehearse: Rehearsal | None) -> Iterator[Need]:
+    """The need as it is, or played on a simulated AWS."""
+    if rehearse is None:
+        yield need
+        return
+    from cloudrun.providers import rehearsal
+
+    places = [target.partition("/")[2] for target in need.targets if target.startswith("aws/")]
+    places = places or list(rehearsal.REGIONS)
+    targets = tuple(f"rehearsal/{place}" for place in places)
+    spot = need.spot or rehearse == "spot-interruption"
+    with rehearsal.playing(rehearse):
+        yield msgspec.structs.replace(need, targets=targets, spot=spot)
 
 
 def around(progress: Progress, yes: bool) -> Around:
@@ -149,7 +198,7 @@ def _approve(plan: Plan, yes: bool, progress: Progress) -> None:
     progress.pause()
     for line in _plan_lines(plan):
         output.say(line)
-    if yes:
+    if yes or (plan.offers[0].provider == "rehearsal" and not sys.stdin.isatty()):
         return
     if not sys.stdin.isatty():
         raise WrongUsage(
@@ -179,12 +228,28 @@ def _plan_lines(plan: Plan) -> list[str]:
         f"Where     {clean(best.where)}: {clip(clean(best.device_in_words), 40)}, {price}",
         f"What      {clip(clean(plan.need.in_words()), 60)}",
     ]
-    if plan.need.command is not None and best.address is not None:
+    if best.price_note:
+        lines[0] += f" ({best.price_note}, {best.price_as_of})"
+    if len(plan.offers) > 1:
+        lines.append(f"Else      {_others(plan)}")
+    if plan.need.command is not None and best.provider != "local":
         lines.append(f"Pushes    {clip(clean(plan.need.command.folder), 60)}, as a whole")
     if plan.need.command is None:
         lines.append(f"Time      about {format_duration(plan.seconds)}")
+    most = plan.deadline_s / 3600 * best.usd_per_hour
+    ends = "; the machine then ends itself, whatever happens here" if best.boot_s else ""
+    limit = f", at most {format_usd(most)}" if most else ""
     return [
         *lines,
-        f"Deadline  over after at most {format_duration(plan.deadline_s)}",
-        f"Cost      about {format_usd(plan.usd)}",
+        f"Deadline  over after at most {format_duration(plan.deadline_s)}{ends}",
+        f"Cost      about {format_usd(plan.usd)}{limit}",
     ]
+
+
+def _others(plan: Plan) -> str:
+    """What is tried when the best offer cannot be had."""
+    others = plan.offers[1:]
+    named = ", ".join(dict.fromkeys(clean(offer.where) for offer in others[:3]))
+    dearest = max(offer.usd_per_hour for offer in others)
+    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+    return f"{named}{more}, up to {format_usd(dearest)} an hour"

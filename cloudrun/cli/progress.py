@@ -171,7 +171,7 @@ def _measurement(line: dict[str, Any], device: str) -> str:
     """A measurement in a few words: `matmul bf16 8192`, with `(CPU)` beside an accelerator's."""
     params = line.get("params") or {}
     parts = [_name(line)]
-    if line.get("name") == "matmul":
+    if str(line.get("name")).startswith("matmul"):
         parts += [str(params.get("dtype")), str(params.get("m"))]
     if params.get("device") != device:
         parts.append(f"({params.get('device')})")

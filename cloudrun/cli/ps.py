@@ -12,6 +12,8 @@ from cloudrun.cli import output
 from cloudrun.launcher import recovery
 from cloudrun.launcher.journal import Journal, RunRow
 from cloudrun.model.events import Noted
+from cloudrun.model.machine import usd_between
+from cloudrun.model.run import now
 from cloudrun.model.words import format_duration, format_usd
 
 
@@ -54,9 +56,10 @@ def _clock(moment: str | None) -> str:
 def _row(run: RunRow, journal: Journal, state: str) -> dict[str, Any]:
     steps = journal.steps(run.id)
     offer = run.plan.offers[0] if run.plan else None
+    if run.machine is not None:
+        offer = run.machine.offer
     # Not below nothing, where the clock was set back.
     age = max(0.0, (datetime.now(UTC) - datetime.fromisoformat(run.created)).total_seconds())
-    price = offer.usd_per_hour if offer else 0.0
     return {
         "run": {
             "id": run.id,
@@ -69,7 +72,7 @@ def _row(run: RunRow, journal: Journal, state: str) -> dict[str, Any]:
         "started": run.created,
         "seconds": round(age, 1),
         "machine": offer.where if offer else None,
-        "usd": price / 3600 * age,
+        "usd": usd_between(run.machine, run.created, now()),
     }
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--requirements", metavar="FILE",
               help="Packages to install. [default: what requirements.txt or pyproject.toml "
               "ask for]")  # fmt: skip
+@options.rented
 @options.limits(ttl="2h")
 @options.manner
 @click.argument("argv", nargs=-1, required=True, metavar="-- CMD [ARGS]")
@@ -46,6 +47,7 @@ def command(
     store: str | None,
     detach: bool,
     dry_run: bool,
+    rehearse: Any,
     yes: bool,
     json: bool,
     argv: tuple[str, ...],
@@ -67,9 +69,11 @@ def command(
     environment = _environment(env)
     kept = open_store(str(settings.places().store) if store is None else store)
     if dry_run:
-        options.show_plan(lifecycle.plan(need), json)
+        with options.stage(need, rehearse) as need:
+            options.show_plan(lifecycle.plan(need), json)
         return 0
-    with Progress(ctx.find_root().obj, command_to_stderr=json) as progress:
+    screen = Progress(ctx.find_root().obj, command_to_stderr=json)
+    with screen as progress, options.stage(need, rehearse) as need:
         how: dict[str, Any] = {
             "environment": environment,
             "store": str(kept.location),

@@ -41,18 +41,29 @@ _GPUS = "nvidia-smi --query-gpu=name,memory.total --format=csv,noheader,nounits"
 
 
 class SshHost:
-    """The machine at the end of a way; connects when it is first used."""
+    """The machine at the end of a way; connects when it is first used.
+
+    `gpu_is_known`: the machine's type says which it has, and the smoke test whether it works.
+    """
 
     keeps_jobs = True
 
-    def __init__(self, way: Sequence[Hop], known_hosts: Path, person: Person = NOBODY) -> None:
+    def __init__(
+        self,
+        way: Sequence[Hop],
+        known_hosts: Path,
+        person: Person = NOBODY,
+        *,
+        gpu_is_known: bool = False,
+    ) -> None:
+        self._gpu_is_known = gpu_is_known
         self.link = Link(lambda: connect(way, known_hosts, person), person.tell)
         self._person = person
         self._told: set[str] = set()
 
     def prepare(self, need: Need, tell: Tell, until: float) -> Ready:
         """Find or make a Python that can do the work; see `Host.prepare`."""
-        if need.gpu is not None:
+        if need.gpu is not None and not self._gpu_is_known:
             self._check_gpu(need.gpu)
         command = need.command
         if command is not None and not command.torch and command.requirements is None:

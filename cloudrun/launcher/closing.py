@@ -17,8 +17,12 @@ from cloudrun.errors import (
 from cloudrun.launcher import recovery
 from cloudrun.launcher.current import Current, have, phase_of
 from cloudrun.launcher.journal import RunRow
+from cloudrun.model.machine import usd_between
 from cloudrun.model.need import provider_of
-from cloudrun.model.run import later
+from cloudrun.model.run import later, now
+from cloudrun.model.words import format_usd
+from cloudrun.providers import keys
+from cloudrun.providers.base import place
 from cloudrun.reports import build
 from cloudrun.reports.schema import Check, Report
 
@@ -33,14 +37,52 @@ def end(run: Current, problem: BaseException | None) -> None:
         if kept_s > 0:
             run.journal.set_kept(run.row.id, later(kept_s))
         # Called in the reverse order, each whatever the one before it did.
-        if run.machine is not None and not kept_s:
-            endings.callback(run.provider.terminate, run.machine)
+        endings.callback(_terminate, run, kept_s > 0)
         if run.host is not None:
             endings.callback(run.host.close)
+        if run.is_rented and not kept_s:
+            # All that is on it goes with it.
+            return
         if run.host is not None and run.ended is not None and not kept_s:
             endings.callback(run.host.forget, run.row.id)
         if run.job is not None and run.ended is None:
             endings.callback(run.job.stop)
+
+
+def _terminate(run: Current, keep: bool) -> None:
+    """End everything that was created for the run, but the machine if that is to be kept."""
+    attempts, machine = run.attempts, run.machine
+    if keep and run.offer is not None:
+        mine = place(run.offer)
+        attempts = [attempt for attempt in attempts if place(attempt.offer) != mine]
+        machine = None
+    elif run.is_rented:
+        _forget_job(run)
+    try:
+        ended = recovery.terminate(run.row.id, attempts, machine)
+    except CloudrunError as error:
+        # It must not be forgotten: the next cloudrun tries again.
+        run.journal.set_kept(run.row.id, now())
+        if run.machine is not None and run.is_rented:
+            error.why += (
+                f" The machine {run.machine.id} may still be there, and cost "
+                f"{format_usd(run.machine.offer.usd_per_hour)} an hour; it ends itself at "
+                f"{run.machine.deadline}."
+            )
+        error.try_this += " When that is mended: cloudrun leaks --kill"
+        raise
+    if not keep:
+        run.paid_until = ended
+        keys.forget(run.folder)
+
+
+def _forget_job(run: Current) -> None:
+    """Write down that nothing of it goes on without us: whoever finds it, ends it."""
+    try:
+        run.journal.set_job(run.row.id, None)
+    except CloudrunError as error:
+        # A full disk here must not stop the ending.
+        run.trouble = run.trouble or error
 
 
 def _kept_s(run: Current, problem: BaseException | None) -> float:
@@ -65,7 +107,7 @@ def close(run: Current, problem: BaseException | None) -> Report:
             " ".join(findings.notes)[:500],
             "Try torch by itself: cloudrun doctor",
         )
-    cut_off = run.ended is not None and run.ended.reason != "exit"
+    cut_off = run.gone or (run.ended is not None and run.ended.reason != "exit")
     outcome = "partial" if cut_off else build.outcome(run.row.need, findings)
     report = None
     if run.plan and run.offer and build.says_anything(findings):
@@ -74,6 +116,7 @@ def close(run: Current, problem: BaseException | None) -> Report:
             offer=run.offer,
             findings=findings,
             timeline=run.timeline,
+            usd=usd_between(run.machine, run.row.created, run.paid_until or now()),
             predicted_usd=run.plan.usd,
             outcome=outcome,
         )

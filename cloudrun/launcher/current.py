@@ -16,9 +16,9 @@ import msgspec
 from cloudrun.errors import Bug, CloudrunError
 from cloudrun.hosts.base import Host, Job, JobEnd, Person, Ready
 from cloudrun.launcher import recovery
-from cloudrun.launcher.journal import Journal, RunRow
+from cloudrun.launcher.journal import Attempt, Journal, RunRow
 from cloudrun.model.events import Listener, Noted, PhaseStarted
-from cloudrun.model.machine import Machine
+from cloudrun.model.machine import Machine, usd_between
 from cloudrun.model.offer import Offer, Plan
 from cloudrun.model.run import Phase, now
 from cloudrun.providers import base as providers
@@ -44,7 +44,10 @@ class Current:
     stop_first: bool = False
     plan: Plan | None = None
     offer: Offer | None = None
+    attempts: list[Attempt] = field(default_factory=list)
     machine: Machine | None = None
+    paid_until: str | None = None
+    gone: str | None = None
     host: Host | None = None
     ready: Ready | None = None
     job: Job | None = None
@@ -68,6 +71,11 @@ class Current:
         return providers.load(have(self.offer).provider)
 
     @property
+    def is_rented(self) -> bool:
+        """Whether there is a machine that costs money until it is terminated."""
+        return self.machine is not None and self.machine.since is not None
+
+    @property
     def goes_on_without_us(self) -> bool:
         """Whether a job was started, by us or an earlier cloudrun, that nothing here ends."""
         started = self.job is not None and self.host is not None and self.host.keeps_jobs
@@ -78,6 +86,7 @@ class Current:
         self.plan = self.row.plan
         self.machine = self.row.machine
         self.offer = have(self.machine).offer
+        self.attempts = self.journal.attempts(self.row.id)
         left = datetime.fromisoformat(have(self.row.job_deadline)) - datetime.now(UTC)
         self.until = time.monotonic() + left.total_seconds()
         self.timeline = recovery.timings(self.journal.steps(self.row.id))
@@ -96,13 +105,12 @@ def phase_of(run: Current, phase: Phase) -> Iterator[None]:
         state = "done"
     finally:
         seconds = time.monotonic() - clock
-        paid = run.offer.usd_per_hour / 3600 * seconds if run.offer and run.machine else 0.0
         timing = Timing(
             phase=phase,
             started=started,
             seconds=round(seconds, 3),
             predicted_seconds=predicted,
-            usd=paid,
+            usd=usd_between(run.machine, started, run.paid_until or now()),
         )
         run.timeline.append(timing)
         _write_step(run, phase, state, msgspec.json.encode(timing).decode())

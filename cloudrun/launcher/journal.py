@@ -25,7 +25,7 @@ import msgspec
 from cloudrun.errors import BadData, BadSettings, CloudrunError
 from cloudrun.model.machine import Machine
 from cloudrun.model.need import Need
-from cloudrun.model.offer import Plan
+from cloudrun.model.offer import Offer, Plan
 from cloudrun.model.run import now
 
 # One script for each version of the journal: script N brings version N to N + 1.
@@ -58,6 +58,16 @@ MIGRATIONS = (
     ALTER TABLE runs ADD COLUMN machine TEXT;
     ALTER TABLE runs ADD COLUMN job_deadline TEXT;
     ALTER TABLE runs ADD COLUMN kept_until TEXT;
+    """,
+    """
+    CREATE TABLE attempts (
+        run TEXT NOT NULL REFERENCES runs (id),
+        number INTEGER NOT NULL,
+        at TEXT NOT NULL,
+        offer TEXT NOT NULL,
+        refused TEXT,
+        PRIMARY KEY (run, number)
+    );
     """,
 )
 _BUSY_S = 10.0
@@ -103,6 +113,15 @@ class StepRow:
     phase: str
     state: str
     detail: str
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try to get a machine, written down before it is made; `refused` says why in vain."""
+
+    number: int
+    offer: Offer
+    refused: str | None = None
 
 
 class Journal:
@@ -151,13 +170,39 @@ class Journal:
         with self._errors():
             self._db.execute("UPDATE runs SET plan = ? WHERE id = ?", (_to_json(plan), run))
 
+    def add_attempt(self, run: str, attempt: Attempt) -> None:
+        """Write down that a machine of this offer is about to be created for the run."""
+        values = (run, attempt.number, now(), _to_json(attempt.offer))
+        with self._errors():
+            self._db.execute(
+                "INSERT INTO attempts (run, number, at, offer) VALUES (?, ?, ?, ?)", values
+            )
+
+    def set_refused(self, run: str, number: int, why: str) -> None:
+        """Write down that an attempt was in vain."""
+        with self._errors():
+            self._db.execute(
+                "UPDATE attempts SET refused = ? WHERE run = ? AND number = ?", (why, run, number)
+            )
+
+    def attempts(self, run: str) -> list[Attempt]:
+        """The attempts of a run, in order."""
+        with self._errors():
+            found = self._db.execute(
+                "SELECT number, offer, refused FROM attempts WHERE run = ? ORDER BY number", (run,)
+            )
+            return [
+                Attempt(number, msgspec.json.decode(offer, type=Offer), refused)
+                for number, offer, refused in found
+            ]
+
     def set_machine(self, run: str, machine: Machine) -> None:
         """Write down the machine that the run has."""
         with self._errors():
             self._db.execute("UPDATE runs SET machine = ? WHERE id = ?", (_to_json(machine), run))
 
-    def set_job(self, run: str, deadline: str) -> None:
-        """Write down that a job is about to be started that goes on without us."""
+    def set_job(self, run: str, deadline: str | None) -> None:
+        """Write down that a job is about to be started that goes on without us, or is no more."""
         with self._errors():
             self._db.execute("UPDATE runs SET job_deadline = ? WHERE id = ?", (deadline, run))
 

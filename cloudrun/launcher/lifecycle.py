@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +30,9 @@ from cloudrun.model.run import new_run_id, now
 from cloudrun.providers import base as providers
 from cloudrun.reports.schema import Report
 from cloudrun.reports.store import open_store
+
+# How long a machine may take to answer that has run for a while.
+_REACH_S = 60.0
 
 __all__ = ["Around", "Ran", "attach", "detach", "launch", "plan", "run", "stop"]
 
@@ -168,14 +172,15 @@ def stop(row: RunRow, journal: Journal, around: Around = Around()) -> Report | N
 
 def _let_go(row: RunRow, journal: Journal, around: Around) -> None:
     """End a machine that was kept when its run was over."""
-    machine = have(row.machine)
-    provider = providers.load(machine.offer.provider)
-    host = provider.connect(machine, around.person)
-    try:
-        host.forget(row.id)
-    finally:
-        host.close()
-    provider.terminate(machine)
+    machine = row.machine
+    if machine is not None and machine.since is None:
+        provider = providers.load(machine.offer.provider)
+        host = provider.connect(machine, around.person, time.monotonic() + _REACH_S)
+        try:
+            host.forget(row.id)
+        finally:
+            host.close()
+    recovery.terminate(row.id, journal.attempts(row.id), machine)
     journal.set_kept(row.id, None)
 
 
@@ -225,8 +230,11 @@ def _new_run(
 def _shares_folder(row: RunRow, other: RunRow) -> bool:
     """Whether two runs' commands run in one folder of one machine that is not this one."""
     mine, its = row.need.command, other.need.command
-    same = mine is not None and its is not None and mine.folder == its.folder
-    return same and other.machine is not None and bool({*row.need.targets} & {*other.need.targets})
+    if mine is None or its is None or mine.folder != its.folder:
+        return False
+    # Each run has a rented machine for itself.
+    there_already = other.machine is not None and other.machine.since is None
+    return there_already and bool({*row.need.targets} & {*other.need.targets})
 
 
 def _shared(other: str) -> str:

@@ -48,11 +48,11 @@ def _of_the_machine(
 ) -> Iterator[Chunk]:
     machine = row.machine
     assert machine is not None  # noqa: S101 - asked before
-    host = providers.load(machine.offer.provider).connect(machine, person)
+    left = datetime.fromisoformat(row.job_deadline or row.created) - datetime.now(UTC)
+    until = time.monotonic() + left.total_seconds()
+    host = providers.load(machine.offer.provider).connect(machine, person, until)
     try:
         job = host.resume(row.id, at[1], at[2])
-        left = datetime.fromisoformat(row.job_deadline or row.created) - datetime.now(UTC)
-        until = time.monotonic() + left.total_seconds()
         yield from job.read(until) if follow else job.so_far()
     finally:
         host.close()

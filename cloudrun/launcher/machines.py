@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from cloudrun.errors import WrongUsage
@@ -10,6 +11,8 @@ from cloudrun.hosts.base import Person
 from cloudrun.hosts.ssh import HOME, SshHost, project_folder
 from cloudrun.launcher.journal import RunRow
 from cloudrun.providers import base as providers
+
+_REACH_S = 60.0
 
 
 def open_shell(row: RunRow, person: Person) -> int:
@@ -51,7 +54,10 @@ def notebooks(row: RunRow, person: Person, opened: Callable[[str], None], until:
 def _reach(row: RunRow, person: Person) -> SshHost:
     """Open the run's machine."""
     machine = row.machine
-    host = providers.load(machine.offer.provider).connect(machine, person) if machine else None
+    host = None
+    if machine is not None:
+        until = time.monotonic() + _REACH_S
+        host = providers.load(machine.offer.provider).connect(machine, person, until)
     if not isinstance(host, SshHost):
         raise WrongUsage(
             f"Run {row.id} has no machine but this one.", "", "Use this one as you always do."

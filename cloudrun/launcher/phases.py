@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import TypeVar
 
 from cloudrun.errors import (
     AccessDenied,
     BadSettings,
+    CannotHave,
     CloudrunError,
     DeadlineReached,
     HostUnreachable,
@@ -21,17 +24,24 @@ from cloudrun.errors import (
     WrongUsage,
 )
 from cloudrun.hosts.base import Chunk, Host, Work
-from cloudrun.launcher import closing, planner, recovery
+from cloudrun.launcher import closing, leaks, planner, recovery
 from cloudrun.launcher.current import Current, have, phase_of, teller
-from cloudrun.model.events import CommandSaid, ResultsCame, RunStarted, WorkloadSaid
+from cloudrun.launcher.journal import Attempt
+from cloudrun.launcher.planner import Block
+from cloudrun.model.events import CommandSaid, Noted, ResultsCame, RunStarted, WorkloadSaid
 from cloudrun.model.need import Need, provider_of
-from cloudrun.model.offer import Plan
+from cloudrun.model.offer import Offer, Plan
 from cloudrun.model.run import later
 from cloudrun.providers import base as providers
+from cloudrun.providers.base import Order, place
 from cloudrun.reports import build
 from cloudrun.reports.schema import Report
 
+T = TypeVar("T")
+
 _RESULTS_EVERY_S = 30.0
+# AWS asks to look every 5 s for the notice that a spot machine is taken back.
+_LOOK_EVERY_S = 5.0
 # How long a job that was stopped may take for its last words: longer than its
 # supervisor lets it live.
 _LAST_WORDS_S = 15.0
@@ -43,10 +53,17 @@ def plan(need: Need) -> Plan:
     Raises:
         Unavailable: no offer fits.
     """
+    return planner.make_plan(need, offers(need))
+
+
+def offers(need: Need) -> list[Offer]:
+    """Ask the targets' providers what can be had, each one's best first.
+
+    Raises:
+        Unavailable: a provider has nothing that fits.
+    """
     asked = dict.fromkeys(provider_of(target) for target in need.targets)
-    return planner.make_plan(
-        need, [offer for name in asked for offer in providers.load(name).offers(need)]
-    )
+    return [offer for name in asked for offer in providers.load(name).offers(need)]
 
 
 def go(run: Current) -> Report:
@@ -60,20 +77,52 @@ def go(run: Current) -> Report:
         _finish(run)
     except BaseException as error:  # noqa: BLE001 - raised again below
         problem = error
-    # Who wants it ended has it ended, as far as the machine can be reached.
-    leaves_it = _OUT_OF_REACH if run.stop_first else _LEAVES_IT
-    if run.goes_on_without_us and isinstance(problem, leaves_it):
-        raise _left(run, problem)
+    if problem is not None and run.goes_on_without_us:
+        problem = _judged(run, problem)
+        if isinstance(problem, _Left):
+            raise _left(run, problem.__cause__ or problem)
     try:
         closing.end(run, problem)
     except KeyboardInterrupt as interrupt:
         if isinstance(problem, KeyboardInterrupt):
-            raise
+            raise _dropped(run) or interrupt from None
         problem = interrupt
         closing.end(run, problem)
     except Exception as error:  # noqa: BLE001 - `closing.close` raises it again
-        problem = problem or error
+        # That something may be left is the worst that there is to say.
+        run.notes += [str(problem)] if problem is not None else []
+        problem = error
+    _look_for_leaks(run)
     return closing.close(run, problem)
+
+
+def _dropped(run: Current) -> Interrupted | None:
+    """After a second Ctrl-C: what may be left, and how to find it."""
+    if not run.attempts or not have(run.offer).boot_s:
+        return None
+    ends = f" It ends itself at {run.machine.deadline}." if run.machine else ""
+    return Interrupted(
+        "Stopped at once.",
+        f"What was rented for run {run.row.id} may still be there.{ends}",
+        "Find and end it: cloudrun leaks --kill",
+    )
+
+
+def _look_for_leaks(run: Current) -> None:
+    """Ask the clouds that were used whether anything of any run was left where they were used."""
+    places = {place(attempt.offer) for attempt in run.attempts} if run.is_rented else set()
+    for name in {name for name, _ in places}:
+        regions = [region for cloud, region in places if cloud == name and region]
+        try:
+            kept = (*run.journal.open_runs(), *run.journal.kept_runs())
+            found = leaks.look([row.id for row in kept], (name,), regions)
+        except CloudrunError as error:
+            run.tell(Noted(f"What else is left at {name} could not be seen: {error.what}"))
+            continue
+        left = leaks.to_end(found, everyone=False)
+        if left:
+            names = ", ".join(leak.resource.id for leak in left[:5])
+            run.tell(Noted(f"Left over at {name}: {names}. End it: cloudrun leaks --kill"))
 
 
 def leave(run: Current) -> None:
@@ -110,20 +159,71 @@ def begin(run: Current) -> None:
 
 
 def _provision(run: Current) -> None:
-    """Get the machine of the best offer; its deadline runs from here."""
-    whole = have(run.plan)
-    run.offer = planner.next_attempt(whole, ())
-    if run.offer is None:
-        raise Unavailable("Every offer was tried and none could be had.")
-    run.until = time.monotonic() + whole.deadline_s
-    lives_s = whole.deadline_s + run.row.need.keep_failed_s
-    deadline = later(lives_s)
-    run.machine = run.provider.create(run.offer, run.row.id, deadline)
-    run.journal.set_machine(run.row.id, run.machine)
+    """Get the machine of the best offer that can be had; its deadline runs from here."""
+    whole, refused = have(run.plan), list[Block]()
+    while offer := planner.next_attempt(whole, refused):
+        try:
+            _create(run, offer)
+        except CannotHave as error:
+            refused.append(Block(offer, error.scope))
+            run.journal.set_refused(run.row.id, len(refused), str(error))
+            run.notes.append(f"{offer.where}: {error.what}")
+            run.tell(Noted(f"{offer.where}: {error.what} {error.why}".strip()))
+            last = error
+        else:
+            return
+    raise Unavailable(
+        f"None of the {len(whole.offers)} offers could be had.", " ".join(run.notes), last.try_this
+    )
+
+
+def _create(run: Current, offer: Offer) -> None:
+    need, number = run.row.need, len(run.attempts) + 1
+    run.offer = offer
+    run.attempts.append(Attempt(number, offer))
+    run.journal.add_attempt(run.row.id, run.attempts[-1])
+    run.until = time.monotonic() + planner.job_s(need, offer)
+    deadline = later(planner.lives_s(need, offer))
+    order = Order(run.row.id, number, deadline, need, run.folder)
+    machine, interrupt = _to_its_end(lambda: run.provider.create(offer, order))
+    run.machine = machine
+    run.journal.set_machine(run.row.id, machine)
+    if interrupt is not None:
+        raise interrupt
+
+
+def _to_its_end(act: Callable[[], T]) -> tuple[T, KeyboardInterrupt | None]:
+    """Do something that Ctrl-C must not tear off in the middle; gives the Ctrl-C that came.
+
+    Who tears off the creation of a machine does not know whether there is one.
+    """
+    future: Future[T] = Future()
+    threading.Thread(target=_fulfil, args=(future, act), daemon=True, name="create").start()
+    try:
+        return _result(future), None
+    except KeyboardInterrupt as interrupt:
+        try:
+            return _result(future), interrupt
+        except CloudrunError as error:
+            raise interrupt from error
+
+
+def _fulfil(future: Future[T], act: Callable[[], T]) -> None:
+    try:
+        future.set_result(act())
+    except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+        future.set_exception(error)
+
+
+def _result(future: Future[T]) -> T:
+    """The result; the waiting can be interrupted, on Windows too."""
+    while True:
+        with contextlib.suppress(TimeoutError):
+            return future.result(timeout=0.2)
 
 
 def _connect(run: Current) -> Host:
-    host = run.provider.connect(have(run.machine), run.person)
+    host = run.provider.connect(have(run.machine), run.person, run.until)
     if run.detach and not host.keeps_jobs:
         raise WrongUsage(
             "A job on this machine ends with its cloudrun, so it cannot be detached.",
@@ -160,7 +260,7 @@ def start(run: Current) -> None:
 def _finish(run: Current) -> None:
     """Follow the job to its end, and bring everything home."""
     host = have(run.host)
-    with phase_of(run, "run"), _results_coming(run, host):
+    with phase_of(run, "run"), _results_coming(run, host), _machine_watched(run):
         if run.job is None:
             start(run)
         try:
@@ -174,10 +274,38 @@ def _finish(run: Current) -> None:
     with phase_of(run, "collect"):
         # Lines came home while the job ran; what they say is read in `closing.close`.
         _pull(run, host)
+    if run.gone:
+        raise have(_taken_away(run))
 
 
 class _Left(Exception):
-    """The person wants the job to go on without us."""
+    """The job goes on without us: the person wants it so, or what its cause says."""
+
+
+def _judged(run: Current, problem: BaseException) -> BaseException | None:
+    """What a problem is to a job that nothing here ends: `_Left` when it is no reason to end it."""
+    if run.is_rented and isinstance(problem, _OUT_OF_REACH):
+        if run.stop_first:
+            run.notes.append("Its machine could not be reached any more when it was ended.")
+            return None
+        try:
+            taken = _taken_away(run)
+        except CloudrunError:
+            # Nor is the cloud: it is the way from here that is cut.
+            return _left_because(problem)
+        if taken or run.row.need.command is None:
+            return taken or problem
+    # Who wants it ended has it ended, as far as the machine can be reached.
+    reasons = _OUT_OF_REACH if run.stop_first else _LEAVES_IT
+    return _left_because(problem) if isinstance(problem, reasons) else problem
+
+
+def _left_because(problem: BaseException) -> _Left:
+    if isinstance(problem, _Left):
+        return problem
+    left = _Left()
+    left.__cause__ = problem
+    return left
 
 
 # What is no reason to end a job on another machine, and what it has made can be fetched
@@ -196,12 +324,18 @@ def _stop_or_leave(run: Current, interrupt: KeyboardInterrupt) -> None:
         _stop(run)
         return
     try:
-        asked = run.person.leave if not isinstance(interrupt, Terminated) else None
+        can_ask = not isinstance(interrupt, Terminated) and not _is_worth_nothing_alone(run)
+        asked = run.person.leave if can_ask else None
         if isinstance(interrupt, HungUp) or (asked and asked()):
             raise _Left from None
         _stop(run)
     except KeyboardInterrupt:
         raise _Left from None
+
+
+def _is_worth_nothing_alone(run: Current) -> bool:
+    """Whether nobody would leave the job: what was rented to be measured costs money."""
+    return run.is_rented and run.row.need.command is None
 
 
 def _follow(run: Current) -> None:
@@ -280,6 +414,41 @@ def _results_coming(run: Current, host: Host) -> Iterator[None]:
         yield
     finally:
         over.set()
+
+
+@contextlib.contextmanager
+def _machine_watched(run: Current) -> Iterator[None]:
+    """Ask the cloud from time to time whether it takes the machine away; then save what can be."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while run.gone is None and not over.wait(_LOOK_EVERY_S):
+            with contextlib.suppress(CloudrunError):
+                run.gone = run.provider.gone(have(run.machine))
+        # There may be two minutes left, or none.
+        if run.gone is not None and not over.is_set():
+            run.tell(Noted(run.gone))
+            with contextlib.suppress(CloudrunError):
+                _pull(run, have(run.host))
+            with contextlib.suppress(CloudrunError):
+                have(run.job).stop()
+
+    if run.is_rented:
+        threading.Thread(target=watch, daemon=True, name="machine").start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _taken_away(run: Current) -> HostUnreachable | None:
+    """The error that says that the machine is gone, when it is."""
+    if run.gone is None and run.is_rented:
+        run.gone = run.provider.gone(have(run.machine))
+    if run.gone is None:
+        return None
+    again = "Run it again on demand, without --spot." if have(run.offer).spot else "Run it again."
+    return HostUnreachable("The run ended before its end.", run.gone, again)
 
 
 def _left(run: Current, problem: BaseException) -> CloudrunError:

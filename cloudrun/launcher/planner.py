@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from cloudrun.errors import Unavailable
 from cloudrun.model.need import Need
@@ -13,13 +15,17 @@ from cloudrun.model.run import PHASES
 # (docs/performance.md); those for GPUs are estimates, from the budgets of the
 # profiles. A cloud's own waits come with its provider.
 _LOCAL_S = {"plan": 0.1, "provision": 0.0, "connect": 0.0, "prepare": 0.1, "push": 0.0}
+# Of a machine that is rented; the machine itself takes what its offer says.
+_CLOUD_S = {"plan": 1.5, "provision": 5.0, "prepare": 5.0, "push": 0.5}
 _AFTER_S = {"collect": 0.1, "end": 0.1}
+# Before a machine ends itself, its job is stopped and what it made comes home.
+_LAST_S = 30
 _SMOKE_S = 15.0
 _BENCH_S = {
     "cpu": {"quick": 25.0, "standard": 90.0, "full": 400.0},
-    "cuda": {"quick": 45.0, "standard": 280.0, "full": 1180.0},
-    "mps": {"quick": 45.0, "standard": 280.0, "full": 1180.0},
-    "auto": {"quick": 45.0, "standard": 280.0, "full": 1180.0},
+    "cuda": {"quick": 50.0, "standard": 295.0, "full": 1240.0},
+    "mps": {"quick": 47.0, "standard": 282.0, "full": 1182.0},
+    "auto": {"quick": 50.0, "standard": 295.0, "full": 1240.0},
 }
 
 
@@ -37,23 +43,66 @@ def make_plan(need: Need, offers: Sequence[Offer]) -> Plan:
         need=need,
         offers=fitting,
         forecast=tuple(
-            PhaseForecast(phase, seconds, seconds / 3600 * best.usd_per_hour)
+            PhaseForecast(phase, seconds, _paid_s(phase, seconds) / 3600 * best.usd_per_hour)
             for phase, seconds in _seconds(need, best).items()
         ),
         deadline_s=deadline_s(need, best),
     )
 
 
-def next_attempt(plan: Plan, blocked: Collection[Offer]) -> Offer | None:
-    """The best offer that is not blocked; None when all are."""
-    return next((offer for offer in plan.offers if offer not in blocked), None)
+@dataclass(frozen=True)
+class Block:
+    """An offer that was refused, and how far the reason reaches (see `errors.CannotHave`)."""
+
+    offer: Offer
+    scope: Literal["zone", "region"]
+
+    def stops(self, other: Offer) -> bool:
+        """Whether the reason holds for another offer too."""
+        refused = self.offer
+        here = (refused.provider, refused.region, refused.spot)
+        if here != (other.provider, other.region, other.spot):
+            return False
+        same = (refused.zone, refused.instance_type) == (other.zone, other.instance_type)
+        return same or self.scope == "region"
+
+
+def next_attempt(plan: Plan, blocked: Collection[Block]) -> Offer | None:
+    """The best offer that no block stops; None when all are stopped."""
+    return next((o for o in plan.offers if not any(block.stops(o) for block in blocked)), None)
 
 
 def deadline_s(need: Need, offer: Offer) -> int:
     """Seconds after which the run must be over: the time to live, or what the money lasts for."""
     if need.max_cost_usd is None or offer.usd_per_hour == 0:
         return need.ttl_s
-    return min(need.ttl_s, int(need.max_cost_usd / offer.usd_per_hour * 3600))
+    return min(need.ttl_s, _paid_for_s(need.max_cost_usd, offer))
+
+
+def lives_s(need: Need, offer: Offer) -> int:
+    """Seconds after which the machine ends itself: longer than the run, where it may be kept."""
+    longest = deadline_s(need, offer) + need.keep_failed_s
+    if need.max_cost_usd is None or offer.usd_per_hour == 0:
+        return longest
+    return min(longest, _paid_for_s(need.max_cost_usd, offer))
+
+
+def job_s(need: Need, offer: Offer) -> int:
+    """Seconds after which the job is stopped: before its machine ends itself, to save its results.
+
+    Of machines that do not end themselves it is the whole time.
+    """
+    seconds = deadline_s(need, offer)
+    return seconds - min(_LAST_S, seconds // 10) if offer.boot_s else seconds
+
+
+def _paid_for_s(usd: float, offer: Offer) -> int:
+    return int(usd / offer.usd_per_hour * 3600)
+
+
+def _paid_s(phase: str, seconds: float) -> float:
+    """How much of a phase is paid for: there is no machine before it is created."""
+    return 0.0 if phase == "plan" else seconds
 
 
 def _within_price(need: Need, offer: Offer) -> bool:
@@ -68,6 +117,8 @@ def _seconds(need: Need, offer: Offer) -> dict[str, float]:
     if "bench" in need.workloads:
         work += _BENCH_S[offer.device][need.profile]
     seconds = {**_LOCAL_S, "run": work, **_AFTER_S}
+    if offer.boot_s:
+        seconds |= {**_CLOUD_S, "connect": max(0.0, offer.boot_s - _CLOUD_S["provision"])}
     return {phase: seconds[phase] for phase in PHASES}
 
 

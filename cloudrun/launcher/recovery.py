@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,9 +11,10 @@ from pathlib import Path
 import msgspec
 
 from cloudrun.errors import CloudrunError
-from cloudrun.launcher.journal import Journal, RunLock, RunRow, StepRow, StrangeRow
+from cloudrun.launcher.journal import Attempt, Journal, RunLock, RunRow, StepRow, StrangeRow
 from cloudrun.model.events import Listener, Noted
-from cloudrun.model.run import PHASES
+from cloudrun.model.machine import Machine, usd_between
+from cloudrun.model.run import PHASES, now
 from cloudrun.providers import base as providers
 from cloudrun.reports import build
 from cloudrun.reports.schema import Report, Timing
@@ -50,7 +52,7 @@ def recover(journal: Journal, listener: Listener) -> Recovered:
         try:
             if not lock.take():
                 alive.append(row)
-            elif row.job_deadline is not None:
+            elif row.job_deadline is not None and not _is_gone(row):
                 alone.append(row)
             # Another cloudrun may have been here between the look and the lock.
             elif journal.is_open(row.id):
@@ -71,14 +73,42 @@ def _still_kept(journal: Journal, listener: Listener) -> Iterator[RunRow]:
             yield row
             continue
         try:
-            if row.machine is not None:
-                providers.load(row.machine.offer.provider).terminate(row.machine)
+            terminate(row.id, journal.attempts(row.id), row.machine)
         except CloudrunError as error:
             # It stays in the journal, so that the next cloudrun tries again.
-            listener(Noted(f"The machine of run {row.id} could not be ended: {error}"))
+            listener(Noted(_still_there(row, error)))
             yield row
             continue
         journal.set_kept(row.id, None)
+
+
+def terminate(run_id: str, attempts: Sequence[Attempt], machine: Machine | None) -> str:
+    """End all that a run's attempts may have created; returns when it stopped costing money.
+
+    Raises:
+        CloudrunError: something may still be there.
+    """
+    mine = providers.place(machine.offer) if machine is not None else None
+    places = dict.fromkeys(providers.place(attempt.offer) for attempt in attempts)
+    with contextlib.ExitStack() as endings:
+        for name, region in places:
+            if (name, region) != mine:
+                endings.callback(providers.load(name).terminate, run_id, region, None)
+        if machine is not None:
+            # First, whatever comes of the others: it costs the most.
+            provider = providers.load(machine.offer.provider)
+            return provider.terminate(run_id, machine.offer.region, machine)
+    return now()
+
+
+def _is_gone(row: RunRow) -> bool:
+    """Whether a rented machine has ended itself, its deadline being past."""
+    machine = row.machine
+    return machine is not None and machine.since is not None and machine.deadline < now()
+
+
+def _still_there(row: RunRow, error: CloudrunError) -> str:
+    return f"What was rented for run {row.id} could not be ended yet: {error}"
 
 
 def _left_alone(row: StrangeRow) -> str:
@@ -89,9 +119,13 @@ def _left_alone(row: StrangeRow) -> str:
 
 
 def _end_dead_run(journal: Journal, row: RunRow, listener: Listener) -> None:
-    if row.machine is not None:
-        providers.load(row.machine.offer.provider).terminate(row.machine)
-    report = _report_of(journal, row)
+    try:
+        ended = terminate(row.id, journal.attempts(row.id), row.machine)
+    except CloudrunError as error:
+        # The run stays open, so that the next cloudrun tries again.
+        listener(Noted(_still_there(row, error)))
+        return
+    report = _report_of(journal, row, ended)
     try:
         path = _keep(Store(Path(row.store)), report) if report else None
     except CloudrunError as error:
@@ -110,7 +144,7 @@ def _keep(store: Store, report: Report) -> str:
     return next(stored, None) or store.add(report)
 
 
-def _report_of(journal: Journal, row: RunRow) -> Report | None:
+def _report_of(journal: Journal, row: RunRow, ended: str) -> Report | None:
     """The report of a dead run; None when it had measured nothing."""
     findings, _ = read_kept(journal.run_folder(row.id))
     if row.plan is None or not build.says_anything(findings):
@@ -127,9 +161,10 @@ def _report_of(journal: Journal, row: RunRow) -> Report | None:
     )
     return build.make_report(
         row,
-        offer=row.plan.offers[0],
+        offer=row.machine.offer if row.machine else row.plan.offers[0],
         findings=findings,
         timeline=_timeline(known, journal.run_folder(row.id) / OUT),
+        usd=usd_between(row.machine, row.created, ended),
         predicted_usd=row.plan.usd,
         outcome=build.outcome(row.need, findings),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 
 from cloudrun.model.offer import Offer
@@ -10,8 +12,10 @@ from cloudrun.model.offer import Offer
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """One machine that we have.
 
-    `offer` is frozen at launch, its price with it. `deadline` is the moment
-    (RFC 3339, UTC) after which the machine ends itself.
+    `offer` is frozen at launch, its price with it. `since` is the moment (RFC 3339,
+    UTC) from which it costs money, `deadline` the one at which it ends itself.
+    `host_key` is the public key that it must show, `key` the file of the private
+    one that opens it; `private_ip` says that it is reached by its private address.
     """
 
     id: str
@@ -20,3 +24,18 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     address: str | None = None
     user: str | None = None
     host_key: str | None = None
+    key: str | None = None
+    private_ip: bool = False
+    since: str | None = None
+
+
+def usd_between(machine: Machine | None, start: str, end: str) -> float:
+    """What a machine cost between two moments (RFC 3339, UTC), in US dollars.
+
+    Nothing before it was there, and nothing after its deadline.
+    """
+    if machine is None or machine.since is None:
+        return 0.0
+    start, end = max(start, machine.since), min(end, machine.deadline)
+    lived = datetime.fromisoformat(end) - datetime.fromisoformat(start)
+    return max(0.0, lived.total_seconds()) / 3600 * machine.offer.usd_per_hour

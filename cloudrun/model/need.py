@@ -12,12 +12,15 @@ from cloudrun.model.words import did_you_mean
 
 Workload = Literal["smoke", "bench", "all"]
 Profile = Literal["quick", "standard", "full"]
+# What goes wrong in a rehearsal.
+Rehearsal = Literal["plain", "stockout", "quota", "spot-interruption", "slow-boot", "lost-reply"]
 WORKLOADS: tuple[str, ...] = get_args(Workload)
 PROFILES: tuple[str, ...] = get_args(Profile)
 
 LAUNCH_TTL_S = 30 * 60
 RUN_TTL_S = 2 * 60 * 60
 SSH = "ssh://"
+CLOUDS = ("aws",)
 
 
 class GpuRequest(msgspec.Struct, frozen=True):
@@ -53,6 +56,11 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     dollars for the whole run. `gpu` None means any device at all. With a
     `command`, the workloads are not run. `keep` leaves the machine as it is
     until its deadline, `keep_failed_s` for so long (seconds) when the run failed.
+
+    Of machines that are rented: `spot` takes what others have left, cheaper and
+    taken back at any time; `instance_type` and `image` are the cloud's own names,
+    `disk_gb` in gigabytes; `private_ip` reaches the machine by its private
+    address; `ssh_from` is who may reach it, as a range of addresses (CIDR).
     """
 
     targets: tuple[str, ...] = ("auto",)
@@ -65,6 +73,12 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     command: Command | None = None
     keep: bool = False
     keep_failed_s: int = 0
+    spot: bool = False
+    instance_type: str | None = None
+    image: str | None = None
+    disk_gb: int | None = None
+    private_ip: bool = False
+    ssh_from: str | None = None
 
     @property
     def workloads(self) -> tuple[str, ...]:
@@ -103,12 +117,16 @@ def parse_gpu(text: str) -> GpuRequest:
 def parse_targets(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
     """Read `TARGET[,TARGET...]` against the targets that this version knows, and `ssh://...`.
 
+    A place may follow a cloud's name: `aws/us-east-1`, `aws/us-east-1/us-east-1a`.
+
     Raises:
         WrongUsage: a target is unknown, or none is given.
     """
     targets = tuple(part.strip() for part in text.split(",") if part.strip())
     for target in targets:
-        if target not in known and not target.startswith(SSH):
+        cloud, *place = target.split("/")
+        has_place = cloud in CLOUDS and cloud in known and len(place) <= 2 and all(place)
+        if target not in known and not target.startswith(SSH) and not has_place:
             raise WrongUsage(
                 f"There is no target '{target}' in this version of cloudrun.",
                 "",

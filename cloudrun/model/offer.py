@@ -17,8 +17,10 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
     `device` is what torch will compute on; `gpu` its model, where there is
     one. `usd_per_hour` is for the whole machine, in US dollars; `price_as_of`
-    is the date of that price (ISO 8601), None for a machine that costs nothing.
-    `address` is where to reach a machine that is there already.
+    is the date of that price (ISO 8601), None for a machine that costs nothing, and
+    `price_note` what else there is to know of it.
+    `address` is where to reach a machine that is there already; `boot_s` how many
+    seconds one that is created takes from the order to the first answer.
     """
 
     provider: str
@@ -31,7 +33,9 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     spot: bool = False
     usd_per_hour: float = 0.0
     price_as_of: str | None = None
+    price_note: str = ""
     address: str | None = None
+    boot_s: float = 0.0
 
     @property
     def where(self) -> str:

@@ -6,20 +6,24 @@ A provider registers under its name in the entry-point group
 
 from __future__ import annotations
 
+import getpass
 import importlib
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol, cast
 
 from cloudrun.hosts.base import Host, Person
 from cloudrun.model.machine import Machine
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
+from cloudrun.model.resource import Resource
 
 GROUP = "cloudrun.providers"
 # Those that come with cloudrun: to look through all that is installed takes longer than
 # to reach a machine.
-OURS = ("local", "ssh")
+OURS = ("local", "ssh", "aws", "rehearsal")
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,33 @@ class Finding:
     status: Literal["pass", "fail", "skip"]
     detail: str
     remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a machine is created for: the run, its how-manieth attempt, when it must be gone.
+
+    `deadline` is RFC 3339 in UTC. In `folder` lie the keys of the run's machine.
+    """
+
+    run_id: str
+    attempt: int
+    deadline: str
+    need: Need
+    folder: Path
+
+    @property
+    def longest_s(self) -> int:
+        """The most seconds that the machine can live, whatever the clocks say."""
+        return self.need.ttl_s + self.need.keep_failed_s
+
+
+@dataclass(frozen=True)
+class Found:
+    """What of ours is still there, and in sentences where nobody could look."""
+
+    resources: Sequence[Resource] = ()
+    unknown: Sequence[str] = ()
 
 
 class Provider(Protocol):
@@ -45,24 +76,65 @@ class Provider(Protocol):
         """Give what can be had for this need, best first; empty when nothing fits."""
         ...
 
-    def create(self, offer: Offer, run_id: str, deadline: str) -> Machine:
-        """Get the machine. It costs money from here on, and ends itself at `deadline`.
+    def create(self, offer: Offer, order: Order) -> Machine:
+        """Get the machine. It costs money from here on, and ends itself at its deadline.
 
-        The same run and offer give the same machine, however often this is called.
+        The same order gives the same machine, however often this is called.
+
+        Raises:
+            CannotHave: this offer cannot be had; others may.
+            CloudrunError: there is no use in trying others.
         """
         ...
 
-    def connect(self, machine: Machine, person: Person) -> Host:
-        """Open a connection to the machine; `person` may be asked on the way."""
+    def connect(self, machine: Machine, person: Person, until: float) -> Host:
+        """Open a connection to the machine, as soon as it can be reached.
+
+        Args:
+            machine: What `create` gave.
+            person: Who may be asked on the way.
+            until: The moment (`time.monotonic()`) to give up at.
+
+        Raises:
+            HostUnreachable: it cannot be reached, or is gone.
+        """
         ...
 
-    def find(self) -> Sequence[Machine]:
-        """Give every machine of ours that is still there, as the provider itself sees it."""
+    def gone(self, machine: Machine) -> str | None:
+        """Why the machine is gone, or soon will be, in a sentence; None while all is well."""
         ...
 
-    def terminate(self, machine: Machine) -> None:
-        """End the machine; nothing happens when it is gone already."""
+    def find(self, regions: Sequence[str] | None = None) -> Found:
+        """Give everything of ours that is still there, as the provider itself sees it.
+
+        In these regions; None looks into all.
+        """
         ...
+
+    def terminate(self, run_id: str, region: str | None, machine: Machine | None) -> str:
+        """End all that was created for a run in a region; nothing of it is left on return.
+
+        Nothing happens when all is gone already. `machine` where it is known.
+        Returns the moment (RFC 3339, UTC) from which on it costs nothing more.
+
+        Raises:
+            CloudrunError: something may still be there; the error says what and where.
+        """
+        ...
+
+
+def owner() -> str:
+    """Who we are, as it is written on what we create: the user, on this computer."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return f"{user}@{platform.node()}"[:200]
+
+
+def place(offer: Offer) -> tuple[str, str | None]:
+    """Where to look for what was created for an offer: the provider and its region."""
+    return offer.provider, offer.region
 
 
 def names() -> tuple[str, ...]:

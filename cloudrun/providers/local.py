@@ -17,7 +17,8 @@ from cloudrun.hosts.local import LocalHost, is_too_old, torch_line
 from cloudrun.model.machine import Machine
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
-from cloudrun.providers.base import Finding
+from cloudrun.model.run import now
+from cloudrun.providers.base import Finding, Found, Order
 from cloudrun.workloads.driver import AMD_IS_NOT_MEASURED, Nvidia, has_amd_gpu, torch_version
 from cloudrun.workloads.driver import nvidia as look_for_nvidia
 
@@ -53,23 +54,29 @@ def offers(need: Need) -> Sequence[Offer]:
     return [Offer(provider=name, device="cpu")]
 
 
-def create(offer: Offer, run_id: str, deadline: str) -> Machine:
+def create(offer: Offer, order: Order) -> Machine:
     """Nothing to create: we are on it."""
-    return Machine(id=f"local-{run_id}", offer=offer, deadline=deadline)
+    return Machine(id=f"local-{order.run_id}", offer=offer, deadline=order.deadline)
 
 
-def connect(machine: Machine, person: Person) -> LocalHost:  # noqa: ARG001 - it is this one
+def connect(machine: Machine, person: Person, until: float) -> LocalHost:  # noqa: ARG001
     """Open this machine as a host."""
     return LocalHost(_nvidia())
 
 
-def find() -> Sequence[Machine]:
+def gone(machine: Machine) -> str | None:  # noqa: ARG001
+    """It is here."""
+    return None
+
+
+def find(regions: Sequence[str] | None = None) -> Found:  # noqa: ARG001
     """Nothing of ours can be left: a local job ends when cloudrun does."""
-    return []
+    return Found()
 
 
-def terminate(machine: Machine) -> None:
+def terminate(run_id: str, region: str | None, machine: Machine | None) -> str:  # noqa: ARG001
     """Nothing to end."""
+    return now()
 
 
 def _check_driver() -> Finding:

@@ -11,7 +11,8 @@ from cloudrun.hosts.sshconfig import route
 from cloudrun.model.machine import Machine
 from cloudrun.model.need import SSH, Need
 from cloudrun.model.offer import Offer
-from cloudrun.providers.base import Finding
+from cloudrun.model.run import now
+from cloudrun.providers.base import Finding, Found, Order
 
 name = "ssh"
 
@@ -27,12 +28,14 @@ def offers(need: Need) -> Sequence[Offer]:
     return [Offer(provider=name, device="auto", address=address) for address in addresses]
 
 
-def create(offer: Offer, run_id: str, deadline: str) -> Machine:
+def create(offer: Offer, order: Order) -> Machine:
     """Nothing to create: it is there."""
-    return Machine(id=f"ssh-{run_id}", offer=offer, deadline=deadline, address=offer.address)
+    return Machine(
+        id=f"ssh-{order.run_id}", offer=offer, deadline=order.deadline, address=offer.address
+    )
 
 
-def connect(machine: Machine, person: Person) -> SshHost:
+def connect(machine: Machine, person: Person, until: float) -> SshHost:  # noqa: ARG001
     """Open a connection; the keys of hosts that a person trusts are kept among our own."""
     way = route(machine.address or "")
     host = SshHost(way, settings.places().state / "known_hosts", person)
@@ -41,10 +44,16 @@ def connect(machine: Machine, person: Person) -> SshHost:
     return host
 
 
-def find() -> Sequence[Machine]:
+def gone(machine: Machine) -> str | None:  # noqa: ARG001
+    """Nobody can tell; it is not ours."""
+    return None
+
+
+def find(regions: Sequence[str] | None = None) -> Found:  # noqa: ARG001
     """Nothing of ours can be left: the jobs there have their own deadlines."""
-    return []
+    return Found()
 
 
-def terminate(machine: Machine) -> None:
+def terminate(run_id: str, region: str | None, machine: Machine | None) -> str:  # noqa: ARG001
     """Nothing to end."""
+    return now()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -62,6 +63,7 @@ class Request:
         zone: For RunInstances, the zone that the instance would be in.
         market: For RunInstances, `spot` or `on-demand`.
         instance_type: For RunInstances.
+        at: When it came, in seconds since 1970.
     """
 
     number: int
@@ -75,6 +77,7 @@ class Request:
     zone: str = ""
     market: str = ""
     instance_type: str = ""
+    at: float = field(default_factory=time.time)
     body: bytes = field(default=b"", repr=False)
     headers: dict[str, str] = field(default_factory=dict, repr=False)
 

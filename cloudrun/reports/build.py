@@ -16,7 +16,7 @@ import msgspec
 
 import cloudrun
 from cloudrun import workloads
-from cloudrun.catalog.gpus import Gpu, by_device, peak_tflops
+from cloudrun.catalog.gpus import Gpu, by_device, peak_tflops, peak_tflops_at
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
 from cloudrun.model.run import Outcome
@@ -35,10 +35,16 @@ from cloudrun.reports.schema import (
 
 WORKLOADS = Path(workloads.__file__).parent
 
-# A card may boost past its data sheet's clock: the highest published excess is 10%
-# (RTX 3090, see docs/benchmark.md). Memory has no such headroom.
+# At the clock that was read nothing can be above the peak; 2% are for reading it.
+_CLOCK_CORRECTED_CEILING = 1.02
+# Where no clock was read: a card may boost past its data sheet's, and the highest
+# published excess is 10% (RTX 3090, see docs/benchmark.md). Memory has no such headroom.
 _COMPUTE_CEILING = 1.15
 _MEMORY_CEILING = 1.02
+_BASIS = (
+    "seconds from the order of the machine to its end x its list price per hour at launch; "
+    "its disk and traffic are not in it"
+)
 MOST_LINE_BYTES = 8 * 2**20
 
 
@@ -61,10 +67,11 @@ def make_report(
     offer: Offer,
     findings: Findings,
     timeline: Sequence[Timing],
+    usd: float,
     predicted_usd: float,
     outcome: Outcome,
 ) -> Report:
-    """Put a run's report together."""
+    """Put a run's report together; `usd` is what it cost in US dollars."""
     return Report(
         schema=SCHEMA,
         id=row.id,
@@ -94,13 +101,19 @@ def make_report(
         measurements=tuple(findings.measurements),
         timeline=tuple(timeline),
         cost=Cost(
-            usd=sum(timing.usd for timing in timeline),
+            usd=usd,
             predicted_usd=predicted_usd,
-            basis="seconds in use x price per hour at launch" if offer.usd_per_hour else "free",
+            basis=_basis(offer),
         ),
         outcome=outcome,
         notes=tuple(findings.notes[:100]),
     )
+
+
+def _basis(offer: Offer) -> str:
+    if offer.provider == "rehearsal":
+        return "pretended: nothing was rented in this rehearsal, and nothing is to be paid"
+    return _BASIS if offer.usd_per_hour else "free"
 
 
 @functools.cache
@@ -183,14 +196,14 @@ def _take(findings: Findings, said: dict[str, Any]) -> None:
 def _take_measurement(findings: Findings, measurement: Measurement) -> None:
     """Add a measurement, with its peak; one above what physics allows is a failed check."""
     measurement = with_peak(measurement, _gpu_of(findings.environment, measurement))
-    ceiling = _MEMORY_CEILING if measurement.unit == "GB/s" else _COMPUTE_CEILING
-    if measurement.peak_fraction is not None and measurement.peak_fraction > ceiling:
+    limit = _limit(measurement)
+    if limit and measurement.value > limit[0]:
         findings.checks.append(
             Check(
                 name=f"bench {measurement.name}",
                 status="fail",
                 detail=f"{measurement.value:g} {measurement.unit} is more than this device can "
-                f"do, {measurement.peak:g} by its data sheet: the number cannot be true.",
+                f"do, {limit[1]}: the number cannot be true.",
                 remedy="Please report it, with the report's JSON, to the makers of cloudrun.",
             )
         )
@@ -200,11 +213,31 @@ def _take_measurement(findings: Findings, measurement: Measurement) -> None:
     findings.measurements.append(measurement)
 
 
+def _limit(row: Measurement) -> tuple[float, str] | None:
+    """What no true measurement is above, and the figure behind it in words.
+
+    There is none for a convolution: its FLOP are counted as the plain method does
+    them, and a library may choose one that does less than half (Winograd's).
+    """
+    if row.peak is None or row.name == "convolution":
+        return None
+    if row.gpu and row.clock_corrected_peak:
+        mhz = row.gpu.clock_mhz
+        words = f"{row.clock_corrected_peak:.4g} at the {mhz:.0f} MHz that it ran at"
+        return _CLOCK_CORRECTED_CEILING * row.clock_corrected_peak, words
+    ceiling = _MEMORY_CEILING if row.unit == "GB/s" else _COMPUTE_CEILING
+    return ceiling * row.peak, f"{row.peak:g} by its data sheet"
+
+
 def _gpu_of(environment: Environment | None, measurement: Measurement) -> Gpu | None:
+    """The catalogue's GPU that was measured; None where that is not certain."""
     if environment is None or not environment.gpus or measurement.params.get("device") == "cpu":
         return None
-    gpu = environment.gpus[0]
-    return by_device(gpu.name, gpu.memory_bytes)
+    own = environment.gpus[0]
+    gpu = by_device(own.name, own.memory_bytes)
+    if gpu and gpu.multiprocessors and own.multiprocessors not in (None, gpu.multiprocessors):
+        return None
+    return gpu
 
 
 def with_peak(measurement: Measurement, gpu: Gpu | None) -> Measurement:
@@ -214,14 +247,23 @@ def with_peak(measurement: Measurement, gpu: Gpu | None) -> Measurement:
     """
     if gpu is None:
         return measurement
-    flops = peak_tflops(gpu, str(measurement.params.get("dtype", "")))
+    dtype = str(measurement.params.get("dtype", ""))
+    flops = peak_tflops(gpu, dtype)
     peak = {"TFLOP/s": flops, "GB/s": gpu.bandwidth_gbps}.get(measurement.unit)
+    mhz = measurement.gpu.clock_mhz if measurement.gpu else None
+    at_clock = peak_tflops_at(gpu, dtype, mhz) if mhz and measurement.unit == "TFLOP/s" else None
     return msgspec.structs.replace(
         measurement,
         peak=peak,
-        peak_fraction=round(measurement.value / peak, 4) if peak else None,
+        peak_fraction=_fraction(measurement.value, peak),
+        clock_corrected_peak=float(f"{at_clock:.6g}") if at_clock else None,
+        clock_corrected_fraction=_fraction(measurement.value, at_clock),
         bound=_bound(measurement, flops, gpu.bandwidth_gbps),
     )
+
+
+def _fraction(value: float, peak: float | None) -> float | None:
+    return round(value / peak, 4) if peak else None
 
 
 def _bound(

@@ -67,13 +67,15 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU as torch sees it; `memory_bytes` in bytes."""
+    """One GPU as torch sees it; `memory_bytes` in bytes, `uuid` and `vbios` as NVML tells them."""
 
     name: Short
     memory_bytes: Count | None = None
     compute_capability: Short | None = None
     multiprocessors: Count | None = None
     l2_bytes: Count | None = None
+    uuid: Short | None = None
+    vbios: Short | None = None
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,9 +120,14 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
 
     `value` is the median. `peak` is the data sheet's figure for this device
     and number format, None where there is none; `peak_fraction` is value/peak.
-    `bound` says which roof of the roofline the work is under. `flops` and
-    `bytes` are what one call computes and moves. `note` says why it is not
-    `stable`.
+    `clock_corrected_peak` is the peak at the clock that the GPU had meanwhile,
+    `clock_corrected_fraction` value over that. `bound` says which roof of the
+    roofline the work is under. `note` says why it is not `stable`, or what else
+    is to be known.
+
+    Of one call: `flops` and `bytes` are what it computes and moves, `event_s` its
+    median seconds by the GPU's clock, `wall_s` by the CPU's, `joules` its energy.
+    `per_joule` is how much of `unit` times seconds a joule does.
     """
 
     name: Short
@@ -134,11 +141,17 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     samples: Annotated[tuple[Amount, ...], Meta(max_length=100_000)]
     peak: Amount | None = None
     peak_fraction: Amount | None = None
+    clock_corrected_peak: Amount | None = None
+    clock_corrected_fraction: Amount | None = None
     bound: Literal["compute", "memory"] | None = None
     stable: bool
     note: Text = ""
     flops: Amount | None = None
     bytes: Amount | None = None
+    event_s: Amount | None = None
+    wall_s: Amount | None = None
+    joules: Amount | None = None
+    per_joule: Amount | None = None
     gpu: GpuState | None = None
 
 

@@ -122,17 +122,18 @@ def _speed(report: Report, paint: Paint, width: int) -> Iterator[str]:
 
 
 def _headline(rows: list[Measurement]) -> Iterator[Measurement]:
-    """The numbers that matter: fastest matrix product, memory copy, convolution, training."""
+    """The numbers that matter: fastest matrix product, one in the cold, memory, training."""
     matmuls = [row for row in rows if row.name == "matmul"]
     if matmuls:
         yield max(matmuls, key=lambda row: row.value)
-    for name in ("memory_copy", "training"):
+    for name in ("matmul_burst", "memory_copy", "training"):
         yield from [row for row in rows if row.name == name][:1]
 
 
 def _measurement(row: Measurement, report: Report, width: int) -> Iterator[str]:
     title = {
         "matmul": f"matrix product {row.params.get('dtype')}",
+        "matmul_burst": f"  first 2 s, {row.params.get('dtype')}",
         "memory_copy": "memory copy",
         "training": "transformer training",
     }[row.name]
@@ -151,16 +152,37 @@ def _measurement(row: Measurement, report: Report, width: int) -> Iterator[str]:
 
 def _verdicts(row: Measurement, report: Report) -> Iterator[str]:
     """How good a number is for this device, in words."""
+    if row.name == "matmul_burst":
+        yield from _beside_sustained(row, report)
+        return
     if row.peak_fraction is not None and row.peak is not None:
-        word = "as it should be" if row.value >= _healthy(row, report) else "low"
+        word = "as it should be" if row.value >= _healthy(row, report) else "low" + _cause(row)
         yield f"{row.peak_fraction:.0%} of the data sheet's {_number(row.peak)}: {word}"
-    twin = _on_cpu(row, report)
-    if twin is not None:
+    if row.clock_corrected_fraction is not None and row.gpu and row.gpu.clock_mhz:
+        yield f"{row.clock_corrected_fraction:.0%} of what its {row.gpu.clock_mhz:.0f} MHz allow"
+    twin = _like(row, report, device="cpu")
+    if twin is not None and row.params.get("device") != "cpu":
         yield f"{row.value / twin.value:.3g} times this machine's CPU"
+    if row.per_joule:
+        yield f"{_number(row.per_joule)} {clean(row.unit.removesuffix('/s'))} per joule"
     if not row.stable:
         yield f"not steady: {clean(row.note)}"
+    elif row.note:
+        yield clean(row.note)
     elif row.peak is None:
         yield f"steady ({row.n} samples)"
+
+
+def _cause(row: Measurement) -> str:
+    causes = row.gpu.throttled_by if row.gpu else ()
+    return f", held back by {clean(', '.join(causes))}" if causes else ""
+
+
+def _beside_sustained(burst: Measurement, report: Report) -> Iterator[str]:
+    """What became of a speed that was measured before the GPU was warm."""
+    sustained = _like(burst, report, name="matmul")
+    if sustained is not None and burst.value > 0:
+        yield f"{sustained.value / burst.value:.0%} of it is left when warm"
 
 
 def _healthy(row: Measurement, report: Report) -> float:
@@ -175,13 +197,13 @@ def _healthy(row: Measurement, report: Report) -> float:
     return _HEALTHY_COMPUTE * peak
 
 
-def _on_cpu(row: Measurement, report: Report) -> Measurement | None:
-    """The same work on the CPU of a machine whose report is about its GPU."""
-    if row.params.get("device") == "cpu":
-        return None
-    same = {**row.params, "device": "cpu"}
-    found = [other for other in report.measurements if other.name == row.name]
-    return next((other for other in found if other.params == same and other.value > 0), None)
+def _like(
+    row: Measurement, report: Report, *, name: str = "", device: str = ""
+) -> Measurement | None:
+    """The same work under another name, or on another device of the machine; not itself."""
+    name, params = name or row.name, {**row.params, "device": device or row.params.get("device")}
+    found = [other for other in report.measurements if other.name == name and other is not row]
+    return next((other for other in found if other.params == params and other.value > 0), None)
 
 
 def _yardstick_line(rows: list[Measurement]) -> str:
@@ -207,6 +229,8 @@ def _ending(report: Report, again: str, width: int) -> Iterator[str]:
     seconds = sum(timing.seconds for timing in report.timeline)
     price = report.machine.price_usd_per_hour
     basis = f"at {format_usd(price)} an hour" if price else "this machine is free"
+    if report.machine.provider == "rehearsal":
+        basis = f"pretended: a rehearsal, {basis}"
     yield from _row(
         "Cost", f"{format_usd(report.cost.usd)} ({basis}), {format_duration(seconds)} in all", width
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
@@ -23,16 +22,15 @@ from cloudrun.workloads.device import (
     use_tf32,
 )
 from cloudrun.workloads.findings import WRONG_NUMBERS, Failure
-from cloudrun.workloads.measure import Work, keep_busy, measure
+from cloudrun.workloads.measure import Work, keep_busy, measure, measure_once
 from cloudrun.workloads.numerics import CPU, convolution_error, matmul_error, random
-from cloudrun.workloads.protocol import note
 
 MIB = 2**20
 
 # Sizes around which the CPU and the GPU change places.
 CROSSOVER_SIZES = (64, 256, 1024)
-# How much slower a warm GPU may be than a cold one before the reader is told.
-COOLING = 0.05
+# A card's first seconds, before its heat and its power limit are felt.
+_BURST_S = 2.0
 _SOAK_S = {"quick": 3.0, "standard": 20.0, "full": 60.0}
 
 
@@ -51,9 +49,11 @@ def plan(device: torch.device, profile: str) -> list[Case]:
     On an accelerator the CPU does the same work too, so that the two can be
     compared; its part comes last.
     """
-    soak = [Case("warm-up", 180, _soak(device, _SOAK_S[profile]))] if device.type != "cpu" else []
-    places = [device] if device.type == "cpu" else [device, CPU]
-    return soak + [case for place in places for case in _cases(place, device)]
+    if device.type == "cpu":
+        return _cases(CPU, device)
+    burst = Case("matmul fp16 before the warm-up", 300, _burst(device))
+    soak = Case("warm-up", 180, _soak(device, _SOAK_S[profile]))
+    return [burst, soak, *_cases(device, device), *_cases(CPU, device)]
 
 
 def _cases(place: torch.device, device: torch.device) -> list[Case]:
@@ -85,18 +85,21 @@ def no_gpu() -> Iterator[None]:
     yield None
 
 
+def _burst(device: torch.device) -> Any:
+    """What a matrix product reaches at first; never again, so a second look would be another's."""
+    run_for = _matmul(device, "fp16", _matmul_size(device), "matmul_burst", measure_once)
+
+    def run(_budget_s: float, gpu: Optional[nvml.Gpu]) -> Iterator[dict[str, Any]]:
+        return run_for(_BURST_S, gpu)  # type: ignore[no-any-return]
+
+    return run
+
+
 def _soak(device: torch.device, seconds: float) -> Any:
     """Work until the device is as warm as in real use: a cold one gives a higher score."""
 
     def run(_budget_s: float, _gpu: Optional[nvml.Gpu]) -> Iterator[dict[str, Any]]:
-        rates = keep_busy(device, seconds)
-        tenth = max(1, len(rates) // 10)
-        at_first, at_last = (statistics.median(part) for part in (rates[:tenth], rates[-tenth:]))
-        if at_last < (1 - COOLING) * at_first:
-            note(
-                f"The GPU does not keep its first speed: {at_first:.3g} TFLOP/s in fp16 became "
-                f"{at_last:.3g} within {seconds:.0f} s of work. The numbers are of the warm GPU."
-            )
+        keep_busy(device, seconds)
         return iter(())
 
     return run
@@ -106,7 +109,9 @@ def _matmul_size(place: torch.device) -> int:
     return {"cuda": 8192, "mps": 4096}.get(place.type, 2048)
 
 
-def _matmul(place: torch.device, dtype: str, size: int) -> Any:
+def _matmul(
+    place: torch.device, dtype: str, size: int, name: str = "matmul", timed: Any = measure
+) -> Any:
     """C = A B with A, B (size, size): 2 size^3 floating-point operations."""
 
     def run(budget_s: float, gpu: Optional[nvml.Gpu]) -> Iterator[dict[str, Any]]:
@@ -123,7 +128,7 @@ def _matmul(place: torch.device, dtype: str, size: int) -> Any:
                 WRONG_NUMBERS,
             )
         work = Work(
-            name="matmul",
+            name=name,
             unit="TFLOP/s",
             amount=2 * size**3 / 1e12,
             call=lambda: torch.mm(a, b, out=c),
@@ -134,7 +139,7 @@ def _matmul(place: torch.device, dtype: str, size: int) -> Any:
             busy=size >= 1024,
         )
         before = c.clone()
-        row = measure(work, place, budget_s, gpu)
+        row = timed(work, place, budget_s, gpu)
         # cuBLAS promises the same bits for the same product; a GPU that errs when it is
         # hot, or now and then, does not keep that promise.
         same = place.type != "cuda" or torch.version.hip or torch.equal(before, c)

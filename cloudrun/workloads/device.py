@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 import torch
 
+from cloudrun.workloads import nvml
 from cloudrun.workloads.driver import nvidia
 
 DTYPES = {
@@ -121,6 +122,8 @@ def gpus(device: torch.device) -> list[dict[str, Any]]:
 
 def _cuda_gpu(index: int) -> dict[str, Any]:
     properties = torch.cuda.get_device_properties(index)
+    with nvml.open_device(index) as gpu:
+        uuid, vbios = (gpu.uuid(), gpu.vbios()) if gpu else (None, None)
     return {
         "name": properties.name,
         "memory_bytes": properties.total_memory,
@@ -128,6 +131,8 @@ def _cuda_gpu(index: int) -> dict[str, Any]:
         "multiprocessors": properties.multi_processor_count,
         # Newer versions of torch know the cache's size; older ones do not.
         "l2_bytes": getattr(properties, "L2_cache_size", None),
+        "uuid": uuid,
+        "vbios": vbios,
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
@@ -22,6 +23,10 @@ FEWEST, MOST = 20, 500
 PATIENCE, FEWEST_OF_ALL = 3, 5
 # A middle half wider than this fraction of the median is no steady number.
 STEADY_IQR = 0.05
+# The energy used while calls are timed is theirs only if they fill most of that time.
+FILLED = 0.8
+# A call of at least so long should not feel that a program starts it and waits for it.
+BIG_S, LAUNCH_BOUND = 1e-3, 0.05
 # With less than this share of the processor time it could have had, a CPU
 # measurement was disturbed by other programs.
 UNDISTURBED = 0.85
@@ -66,17 +71,18 @@ def measure(
     Returns:
         One measurement of the report; every rate is in `work.unit`.
     """
+    row = measure_once(work, device, budget_s, gpu)
+    return row if row["stable"] else measure_once(work, device, budget_s, gpu)
+
+
+def measure_once(
+    work: Work, device: torch.device, budget_s: float, gpu: Optional[Gpu] = None
+) -> dict[str, Any]:
+    """Time `work` as `measure` does, and let the result stand, steady or not."""
     for _ in range(3):
         work.call()
-    synchronize(device)
     gpu = gpu if device.type == "cuda" else None
-    row = _measure_once(work, device, budget_s, gpu)
-    return row if row["stable"] else _measure_once(work, device, budget_s, gpu)
-
-
-def _measure_once(
-    work: Work, device: torch.device, budget_s: float, gpu: Optional[Gpu]
-) -> dict[str, Any]:
+    synchronize(device)
     estimate = _timed(work.call, device)
     count = max(FEWEST, min(MOST, int(budget_s / max(estimate, 1e-7))))
     wall, cpu, waited = time.perf_counter(), time.process_time(), _waited_s()
@@ -88,7 +94,9 @@ def _measure_once(
     could_have_had = wall * torch.get_num_threads() if work.busy else cpu + waited
     share = cpu / could_have_had if device.type == "cpu" and could_have_had else 1.0
     disturbed = _disturbance(share, gpu.others() if gpu else None)
-    return summarise(work, device, seconds, watch.summary(), disturbed)
+    from_outside = _time_from_outside(work.call, device, max(FEWEST_OF_ALL, count // 10))
+    row = summarise(work, device, seconds, watch.summary(), disturbed, from_outside)
+    return {**row, **_energy(row, work.amount, _power_w(gpu, watch, seconds))}
 
 
 def _waited_s() -> float:
@@ -149,6 +157,21 @@ def _time_by_events(call: Callable[[], object], device: torch.device, count: int
     return [start.elapsed_time(end) / 1000 for start, end in pairs]
 
 
+def _time_from_outside(call: Callable[[], object], device: torch.device, count: int) -> list[float]:
+    """Time each call on a GPU by the CPU's clock too: to start it, to do it, to hear of it.
+
+    With a cold cache, as by events. Empty elsewhere, where there is one clock only.
+    """
+    if device.type != "cuda":
+        return []
+    flush, seconds = _flush_buffer(device), []
+    for _ in range(count):
+        flush.zero_()
+        synchronize(device)
+        seconds.append(_timed(call, device))
+    return seconds
+
+
 def _flush_buffer(device: torch.device) -> torch.Tensor:
     """A buffer that fills the GPU's cache when it is written.
 
@@ -163,18 +186,12 @@ def _flush_buffer(device: torch.device) -> torch.Tensor:
         return torch.empty(twice, dtype=torch.int8, device=device)
 
 
-def keep_busy(device: torch.device, seconds: float) -> list[float]:
-    """Multiply matrices for so long: an idle device is slow to wake, a cold one is too fast.
-
-    Returns the TFLOP/s of each portion of the work, in fp16, in the order of time.
-    """
+def keep_busy(device: torch.device, seconds: float) -> None:
+    """Multiply matrices for so long: an idle device is slow to wake, a cold one is too fast."""
     a = random((_HEATING_SIZE, _HEATING_SIZE), device, torch.float16)
-    rates = []
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
-        took = _timed(lambda: [a @ a for _ in range(_PORTION)], device)
-        rates.append(_PORTION * 2 * _HEATING_SIZE**3 / took / 1e12)
-    return rates
+        _timed(lambda: [a @ a for _ in range(_PORTION)], device)
 
 
 def summarise(
@@ -183,16 +200,31 @@ def summarise(
     seconds: list[float],
     gpu: dict[str, Any],
     disturbed: str,
+    from_outside: Sequence[float] = (),
 ) -> dict[str, Any]:
-    """Make one measurement of the report from the seconds that each call took."""
+    """Make one measurement of the report from the seconds that each call took.
+
+    Args:
+        work: What was timed.
+        device: Where it ran.
+        seconds: Of each call; on a GPU by its own clock.
+        gpu: What `Watch.summary` says.
+        disturbed: Why the numbers cannot be trusted, or nothing.
+        from_outside: Seconds of calls on a GPU by the CPU's clock.
+    """
     samples = [work.amount / max(second, _SHORTEST_S) for second in seconds]
     rates = sorted(samples)
     median = quantile(rates, 0.5)
     spread = (quantile(rates, 0.75) - quantile(rates, 0.25)) / median
-    notes = [disturbed] if disturbed else []
+    event_s, wall_s = (
+        (quantile(sorted(seconds), 0.5), quantile(sorted(from_outside), 0.5))
+        if from_outside
+        else (None, None)
+    )
+    unsteady = [disturbed] if disturbed else []
     if spread > STEADY_IQR:
         cause = f", held back by {', '.join(gpu['throttled_by'])}" if gpu["throttled_by"] else ""
-        notes.append(f"the middle half of the samples spreads over {spread:.0%}{cause}")
+        unsteady.append(f"the middle half of the samples spreads over {spread:.0%}{cause}")
     return {
         "name": work.name,
         "params": {**work.params, "device": device.type},
@@ -203,12 +235,38 @@ def summarise(
         "p95": _digits(quantile(rates, 0.95)),
         "n": len(rates),
         "samples": [_digits(sample) for sample in samples],
-        "stable": not notes,
-        "note": "; ".join(notes),
+        "stable": not unsteady,
+        "note": "; ".join([*unsteady, *_launch_bound(event_s, wall_s)]),
         "flops": work.flops,
         "bytes": work.bytes,
+        "event_s": event_s and _digits(event_s),
+        "wall_s": wall_s and _digits(wall_s),
         "gpu": gpu if device.type == "cuda" else None,
     }
+
+
+def _launch_bound(event_s: Optional[float], wall_s: Optional[float]) -> Iterator[str]:
+    """Say so when the CPU, which starts the work and waits for it, takes a part of its time."""
+    if event_s and wall_s and event_s >= BIG_S and wall_s > (1 + LAUNCH_BOUND) * event_s:
+        yield (
+            f"bound by its launch: by the CPU's clock a call takes {wall_s / event_s - 1:.0%} "
+            "longer than by the GPU's"
+        )
+
+
+def _power_w(gpu: Optional[Gpu], watch: Watch, seconds: list[float]) -> Optional[float]:
+    """The GPU's mean power while it did the calls, in watts; None where it is not theirs alone."""
+    if gpu is None or gpu.is_part() or sum(seconds) < FILLED * watch.seconds:
+        return None
+    return watch.counted_power_w
+
+
+def _energy(row: dict[str, Any], amount: float, power_w: Optional[float]) -> dict[str, Any]:
+    """Joules of a call, and how much a joule does, at the mean power of the timed calls."""
+    if not power_w:
+        return {"joules": None, "per_joule": None}
+    per_joule = row["value"] / power_w
+    return {"joules": _digits(amount / per_joule), "per_joule": _digits(per_joule)}
 
 
 def quantile(ordered: list[float], fraction: float) -> float:

@@ -30,9 +30,13 @@ _REASONS = {
     0x80: "the power supply",
 }
 _MOST_PROCESSES = 256
+# NVML_DEVICE_UUID_V2_BUFFER_SIZE; no other text that is asked for is longer.
+_LONGEST_TEXT = 96
 _SAMPLES_PER_S = 20
 # The energy counter moves in steps of up to 0.1 s; over less than this it tells no power.
 _ENERGY_TELLS_S = 0.5
+# Fewer samples of the clock may all be of the moment in which the GPU woke.
+_FEWEST_CLOCKS = 3
 
 
 class _Process(ctypes.Structure):
@@ -60,6 +64,25 @@ class Gpu:
         if call is None or call(self._handle, *arguments, ctypes.byref(answer)) != 0:
             return None
         return int(answer.value)
+
+    def _text(self, function: str, handle: ctypes.c_void_p) -> Optional[str]:
+        answer = ctypes.create_string_buffer(_LONGEST_TEXT)
+        call = getattr(self._library, function, None)
+        if call is None or call(handle, answer, ctypes.c_uint(_LONGEST_TEXT)) != 0:
+            return None
+        return answer.value.decode("ascii", "replace")
+
+    def uuid(self) -> Optional[str]:
+        """Its name that no other has: "GPU-..."; "MIG-..." where it is a part of one."""
+        return self._text("nvmlDeviceGetUUID", self._part)
+
+    def vbios(self) -> Optional[str]:
+        """The version of the board's firmware: "96.00.74.00.01"."""
+        return self._text("nvmlDeviceGetVbiosVersion", self._handle)
+
+    def is_part(self) -> bool:
+        """Whether it is a part of a divided GPU: clock, heat and energy are the whole one's."""
+        return self._part is not self._handle
 
     def clock_mhz(self) -> Optional[int]:
         """The clock of the multiprocessors now, in MHz."""
@@ -167,13 +190,18 @@ def _find(library: Any, device: Any) -> Optional[Gpu]:
 
 
 class Watch:
-    """Samples a GPU's clock, power, heat and throttling from a thread, twenty times a second."""
+    """Samples a GPU's clock, power, heat and throttling from a thread, twenty times a second.
+
+    Afterwards `seconds` is how long it watched, and `counted_power_w` the mean power
+    in watts by the GPU's own counter of energy; None where it has none that tells.
+    """
 
     def __init__(self, gpu: Optional[Gpu]) -> None:
+        self.seconds = 0.0
+        self.counted_power_w: Optional[float] = None
         self._gpu = gpu
         self._rows: list[tuple[Optional[int], Optional[float], Optional[int]]] = []
         self._reasons: set[str] = set()
-        self._power: Optional[float] = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
@@ -186,11 +214,12 @@ class Watch:
     def __exit__(self, *exception: object) -> None:
         if self._gpu is None:
             return
-        seconds, used = time.monotonic() - self._began[0], self._gpu.energy_j()
+        (began, at_first), at_last = self._began, self._gpu.energy_j()
+        self.seconds = time.monotonic() - began
         self._over.set()
         self._thread.join()
-        if used is not None and self._began[1] is not None and seconds >= _ENERGY_TELLS_S:
-            self._power = (used - self._began[1]) / seconds
+        if at_first is not None and at_last is not None and self.seconds >= _ENERGY_TELLS_S:
+            self.counted_power_w = (at_last - at_first) / self.seconds
 
     def _sample(self) -> None:
         gpu = self._gpu
@@ -208,10 +237,10 @@ class Watch:
             sorted(value for value in column if value is not None)
             for column in (zip(*self._rows) if self._rows else ((), (), ()))
         )
-        sampled = powers[len(powers) // 2] if powers else None
+        sampled, counted = powers[len(powers) // 2] if powers else None, self.counted_power_w
         return {
-            "clock_mhz": clocks[len(clocks) // 2] if clocks else None,
-            "power_w": sampled if self._power is None else round(self._power, 1),
+            "clock_mhz": clocks[len(clocks) // 2] if len(clocks) >= _FEWEST_CLOCKS else None,
+            "power_w": sampled if counted is None else round(counted, 1),
             "temperature_c": heats[-1] if heats else None,
             "throttled_by": sorted(self._reasons),
         }

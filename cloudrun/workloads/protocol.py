@@ -5,7 +5,7 @@
 | `environment` | what `device.environment` returns                             |
 | `begin`       | `step`, `index`, `of`, `limit_s`, `fatal`: a step begins      |
 | `check`       | `name`, `status` (pass, fail, skip), `detail`, `remedy`       |
-| `measurement` | what `measure.summarise` returns                              |
+| `measurement` | what `measure.measure` returns                                |
 | `note`        | `text`: one sentence for the reader                           |
 | `finished`    | all steps are over                                            |
 """

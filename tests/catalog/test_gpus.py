@@ -91,6 +91,62 @@ def test_only_the_ada_data_centre_peaks_are_contested() -> None:
     assert {gpu.name for gpu in gpus.all_gpus() if gpu.contested} == {"L4", "L40", "L40S"}
 
 
+# Where the sheet reckons the tensor cores at a lower clock than the plain ones.
+OWN_TENSOR_CLOCK = {"Hopper"}
+
+
+@EVERY_GPU
+def test_peaks_multiprocessors_and_boost_clock_agree(gpu: Gpu) -> None:
+    assert bool(gpu.multiprocessors) == bool(gpu.fp32_per_clock) == bool(gpu.clock_source)
+    for dtype in ("fp32", "tf32", "fp16", "bf16", "fp8"):
+        derived = gpus.peak_mhz(gpu, dtype)
+        if derived is None or gpu.boost_mhz is None:
+            continue
+        if dtype != "fp32" and gpu.architecture in OWN_TENSOR_CLOCK:
+            assert 0.85 * gpu.boost_mhz < derived < gpu.boost_mhz
+        else:
+            assert derived == pytest.approx(gpu.boost_mhz, rel=0.013), dtype
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "mhz"),
+    [
+        ("T4", "fp16", 1587),
+        ("H100 SXM", "fp32", 1983),
+        ("H100 SXM", "bf16", 1829),  # not the 1980 that is printed as its boost clock
+        ("H100 PCIe", "bf16", 1619),
+        ("A10G", "bf16", 1709),
+        ("B200", "bf16", 1856),
+        ("L4", "fp8", 2042),
+        ("L40", "fp32", 2490),
+    ],
+)
+def test_the_clock_that_a_peak_assumes(name: str, dtype: str, mhz: float) -> None:
+    assert gpus.peak_mhz(one(name), dtype) == pytest.approx(mhz, abs=1)
+
+
+def test_a_peak_grows_with_the_clock() -> None:
+    half = gpus.peak_tflops_at(one("T4"), "fp16", 795)
+    assert half == pytest.approx(40 * 1024 * 795e6 / 1e12)
+    assert gpus.peak_tflops_at(one("A100 80GB SXM4"), "tf32", 1410) == pytest.approx(156, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("T4", "bf16"),  # no such units
+        ("RTX PRO 6000 Server", "bf16"),  # no peak
+        ("L40", "bf16"),  # sources differ by a factor of two, and no measurement decides
+        ("GB200", "bf16"),  # sources differ on its multiprocessors
+        ("MI300X", "bf16"),
+        ("T4", "fp64"),
+    ],
+)
+def test_what_no_source_gives_has_no_peak_at_a_clock(name: str, dtype: str) -> None:
+    assert gpus.peak_tflops_at(one(name), dtype, 1000) is None
+    assert gpus.peak_mhz(one(name), dtype) is None
+
+
 # Names as people say them.
 
 

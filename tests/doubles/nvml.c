@@ -23,7 +23,7 @@
 
 typedef int nvmlReturn_t;
 typedef struct nvmlDevice_st {
-    const char *uuid;
+    const char *uuid, *vbios;
     unsigned int clock_mhz, temperature_c, power_mw;
 } *nvmlDevice_t;
 typedef struct {
@@ -44,10 +44,10 @@ enum {
 };
 
 static struct nvmlDevice_st gpus[2] = {
-    {"GPU-00000000-aaaa-bbbb-cccc-000000000000", 1410, 61, 249500},
-    {"GPU-11111111-aaaa-bbbb-cccc-111111111111", 1755, 44, 71000},
+    {"GPU-00000000-aaaa-bbbb-cccc-000000000000", "92.00.19.00.01", 1410, 61, 249500},
+    {"GPU-11111111-aaaa-bbbb-cccc-111111111111", "96.00.74.00.01", 1755, 44, 71000},
 };
-static struct nvmlDevice_st part = {"MIG-22222222-aaaa-bbbb-cccc-222222222222", 0, 0, 0};
+static struct nvmlDevice_st part = {"MIG-22222222-aaaa-bbbb-cccc-222222222222", "", 0, 0, 0};
 static int open_count = 0;
 static unsigned long long energy_mj = 7000000;
 
@@ -58,14 +58,15 @@ static unsigned long long number(const char *name, unsigned long long otherwise)
     return text ? strtoull(text, NULL, 10) : otherwise;
 }
 
-/* What every question begins with; a part of a GPU answers only about its programs. */
+/* What every question begins with; a part of a GPU answers only about its programs and name. */
 static nvmlReturn_t ready(const char *function, nvmlDevice_t device) {
     const char *unsupported = getenv("NVML_UNSUPPORTED");
     if (open_count == 0) return UNINITIALIZED;
     if (device != &gpus[0] && device != &gpus[1] && device != &part) return INVALID_ARGUMENT;
     if (unsupported && (!strcmp(unsupported, "all") || strstr(unsupported, function)))
         return NOT_SUPPORTED;
-    if (device == &part && strcmp(function, "nvmlDeviceGetComputeRunningProcesses_v3"))
+    if (device == &part && strcmp(function, "nvmlDeviceGetComputeRunningProcesses_v3") &&
+        strcmp(function, "nvmlDeviceGetUUID"))
         return NOT_SUPPORTED;
     return SUCCESS;
 }
@@ -111,6 +112,23 @@ nvmlReturn_t nvmlDeviceGetDeviceHandleFromMigDeviceHandle(nvmlDevice_t mig, nvml
     if (mig != &part) return INVALID_ARGUMENT;
     *device = &gpus[1];
     return SUCCESS;
+}
+
+static nvmlReturn_t text(const char *function, nvmlDevice_t device, const char *value,
+                         char *answer, unsigned int length, unsigned int guaranteed) {
+    nvmlReturn_t status = ready(function, device);
+    if (status != SUCCESS) return status;
+    if (length < guaranteed) return INSUFFICIENT_SIZE;
+    strcpy(answer, value);
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *answer, unsigned int length) {
+    return text(__func__, device, device->uuid, answer, length, 96); /* ..._UUID_V2_BUFFER_SIZE */
+}
+
+nvmlReturn_t nvmlDeviceGetVbiosVersion(nvmlDevice_t device, char *answer, unsigned int length) {
+    return text(__func__, device, device->vbios, answer, length, 32); /* ..._VBIOS_VERSION_... */
 }
 
 nvmlReturn_t nvmlDeviceGetClockInfo(nvmlDevice_t device, int type, unsigned int *mhz) {

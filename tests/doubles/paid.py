@@ -14,7 +14,8 @@ from cloudrun.hosts.local import LocalHost, LocalJob
 from cloudrun.model.machine import Machine
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
-from cloudrun.providers.base import Finding
+from cloudrun.model.run import now
+from cloudrun.providers.base import Finding, Found, Order
 
 SCRIPTS = Path(__file__).parent / "workloads"
 
@@ -45,20 +46,25 @@ class PaidProvider:
             for number, price in enumerate(self.prices)
         ]
 
-    def create(self, offer: Offer, run_id: str, deadline: str) -> Machine:
-        self.created.append(run_id)
+    def create(self, offer: Offer, order: Order) -> Machine:
+        since = now()
+        self.created.append(order.run_id)
         if self.refuses:
             raise self.refuses
-        return Machine(id=f"m-{run_id}", offer=offer, deadline=deadline)
+        return Machine(id=f"m-{order.run_id}", offer=offer, deadline=order.deadline, since=since)
 
-    def connect(self, machine: Machine, person: Person) -> _Host:
+    def connect(self, machine: Machine, person: Person, until: float) -> _Host:
         return _Host(self.script)
 
-    def find(self) -> Sequence[Machine]:
-        return []
+    def gone(self, machine: Machine) -> str | None:
+        return None
 
-    def terminate(self, machine: Machine) -> None:
-        self.terminated.append(machine.id)
+    def find(self, regions: Sequence[str] | None = None) -> Found:
+        return Found()
+
+    def terminate(self, run_id: str, region: str | None, machine: Machine | None) -> str:
+        self.terminated.append(f"m-{run_id}")
+        return now()
 
 
 class _Host(LocalHost):

@@ -72,11 +72,13 @@ def test_a_good_run_goes_through_all_phases_and_leaves_nothing(provider: PaidPro
 def test_time_with_a_machine_costs_its_price(provider: PaidProvider) -> None:
     provider.prices = (3600.0,)
     report = launch()
-    paid = [timing for timing in report.timeline if timing.usd > 0]
-    assert {timing.phase for timing in paid} == set(PHASES) - {"plan"}
-    for timing in paid:
-        assert timing.usd == pytest.approx(timing.seconds, abs=0.001)
-    assert report.cost.usd == pytest.approx(sum(timing.usd for timing in report.timeline))
+    usd = {timing.phase: timing.usd for timing in report.timeline}
+    seconds = {timing.phase: timing.seconds for timing in report.timeline}
+    assert usd.pop("plan") == 0 < usd["run"]
+    for phase in usd:
+        assert usd[phase] == pytest.approx(seconds[phase], abs=0.01)
+    # What lies between two phases is paid for too.
+    assert sum(usd.values()) <= report.cost.usd < sum(usd.values()) + 0.1
     assert (report.machine.price_usd_per_hour, report.machine.price_as_of) == (3600.0, "2026-11-24")
 
 

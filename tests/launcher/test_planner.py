@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 
 from cloudrun.errors import Unavailable
-from cloudrun.launcher.planner import deadline_s, make_plan, next_attempt
+from cloudrun.launcher.planner import (
+    Block,
+    deadline_s,
+    job_s,
+    lives_s,
+    make_plan,
+    next_attempt,
+)
 from cloudrun.model.need import GpuRequest, Need
 from cloudrun.model.offer import Offer
 from cloudrun.model.run import PHASES
@@ -17,7 +24,9 @@ def test_a_plan_forecasts_every_phase_in_order_and_adds_them_up() -> None:
     plan = make_plan(Need(), [CHEAP])
     assert tuple(row.phase for row in plan.forecast) == PHASES
     assert plan.seconds == pytest.approx(sum(row.seconds for row in plan.forecast))
-    assert plan.usd == pytest.approx(plan.seconds / 3600 * 0.5)
+    # Before the machine is created nothing is paid.
+    paid = plan.seconds - plan.forecast[0].seconds
+    assert plan.usd == pytest.approx(paid / 3600 * 0.5)
 
 
 def test_the_work_asked_for_decides_the_forecast() -> None:
@@ -53,8 +62,55 @@ def test_money_becomes_a_deadline(offer: Offer, max_cost: float | None, seconds:
     assert deadline_s(Need(max_cost_usd=max_cost), offer) == seconds
 
 
-def test_the_next_attempt_is_the_best_that_is_not_blocked() -> None:
-    plan = make_plan(Need(), [CHEAP, DEAR])
-    assert next_attempt(plan, []) == CHEAP
-    assert next_attempt(plan, [CHEAP]) == DEAR
-    assert next_attempt(plan, [CHEAP, DEAR]) is None
+def offer(zone: str, instance_type: str = "g4dn.xlarge", spot: bool = False) -> Offer:
+    return Offer(
+        provider="aws",
+        device="cuda",
+        region=zone[:-1],
+        zone=zone,
+        instance_type=instance_type,
+        spot=spot,
+        usd_per_hour=0.5,
+        boot_s=60.0,
+    )
+
+
+EAST_A, EAST_B = offer("us-east-1a"), offer("us-east-1b")
+EAST_A_LARGE, WEST = offer("us-east-1a", "g4dn.2xlarge"), offer("us-west-2a")
+
+
+@pytest.mark.parametrize(
+    ("blocked", "then"),
+    [
+        ([], EAST_A),
+        ([Block(EAST_A, "zone")], EAST_B),
+        # Another type in the same zone may be there.
+        ([Block(EAST_A, "zone"), Block(EAST_B, "zone")], EAST_A_LARGE),
+        ([Block(EAST_A, "region")], WEST),
+        ([Block(EAST_A, "zone"), Block(EAST_B, "region")], WEST),
+        ([Block(EAST_A, "region"), Block(WEST, "zone")], None),
+        # A quota for spot machines is not the one for those on demand.
+        ([Block(offer("us-east-1a", spot=True), "region")], EAST_A),
+    ],
+)
+def test_failover(blocked: list[Block], then: Offer | None) -> None:
+    plan = make_plan(Need(), [EAST_A, EAST_B, EAST_A_LARGE, WEST])
+    assert next_attempt(plan, blocked) == then
+
+
+@pytest.mark.parametrize(
+    ("need", "offer", "job", "machine"),
+    [
+        # The job is stopped before its machine ends itself, so that its results come home.
+        (Need(ttl_s=1800), EAST_A, 1770, 1800),
+        (Need(ttl_s=100), EAST_A, 90, 100),
+        # A machine that does not end itself.
+        (Need(ttl_s=1800), FREE, 1800, 1800),
+        # Kept after a failure, but not beyond what it may cost.
+        (Need(ttl_s=1800, keep_failed_s=600), EAST_A, 1770, 2400),
+        (Need(ttl_s=1800, keep_failed_s=3600, max_cost_usd=0.5), EAST_A, 1770, 3600),
+        (Need(ttl_s=1800, max_cost_usd=0.1), EAST_A, 690, 720),
+    ],
+)
+def test_deadlines(need: Need, offer: Offer, job: int, machine: int) -> None:
+    assert (job_s(need, offer), lives_s(need, offer)) == (job, machine)

@@ -67,6 +67,69 @@ def test_a_boost_above_the_sheet_is_no_failure() -> None:
     assert on_gpu(T4, value=70.0).checks == []
 
 
+def at_clock(mhz: float | None) -> dict[str, Any]:
+    return {"clock_mhz": mhz, "power_w": 70.0, "temperature_c": 60.0, "throttled_by": []}
+
+
+def test_a_peak_is_corrected_by_the_clock_that_the_gpu_had() -> None:
+    (row,) = on_gpu(T4, value=26.0, gpu=at_clock(795.0)).measurements
+    # A T4 does 40 x 1024 FLOP in a clock; 65 TFLOP/s are reckoned at twice this clock.
+    assert row.clock_corrected_peak == pytest.approx(32.5632)
+    assert row.clock_corrected_fraction == 0.7984
+    assert (row.peak, row.peak_fraction) == (65.0, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("environment", "fields"),
+    [
+        (T4, {"gpu": None}),
+        (T4, {"gpu": at_clock(None)}),
+        (T4, {"gpu": at_clock(1590.0), "unit": "GB/s", "name": "memory_copy"}),
+        ({**T4, "gpus": [{"name": "NVIDIA Zeta 9000"}]}, {"gpu": at_clock(1590.0)}),
+    ],
+)
+def test_without_a_clock_or_a_peak_nothing_is_corrected(
+    environment: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    (row,) = on_gpu(environment, value=32.5, **fields).measurements
+    assert (row.clock_corrected_peak, row.clock_corrected_fraction) == (None, None)
+
+
+@pytest.mark.parametrize(("count", "peak"), [(40, 65.0), (None, 65.0), (20, None)])
+def test_a_gpu_with_other_multiprocessors_than_the_sheets_has_not_its_peak(
+    count: int | None, peak: float | None
+) -> None:
+    own = {**T4, "gpus": [{**T4["gpus"][0], "multiprocessors": count}]}
+    (row,) = on_gpu(own, value=32.5, gpu=at_clock(1590.0)).measurements
+    assert row.peak == peak
+    assert (row.clock_corrected_peak is None) == (peak is None)
+
+
+@pytest.mark.parametrize(
+    ("value", "mhz", "statuses"),
+    [
+        (61.0, 1590.0, []),
+        (66.0, 1590.0, []),  # 101 % of what that clock allows: within the reading of it
+        (70.0, 1590.0, ["fail"]),  # 107 %; below the 115 % that hold without a clock
+        (78.0, 1980.0, []),  # 120 % of the sheet's peak, but it boosted
+        (40.0, 795.0, ["fail"]),  # 62 % of the sheet's peak, but at half of its clock
+    ],
+)
+def test_a_number_above_what_its_clock_allows_fails_the_run(
+    value: float, mhz: float, statuses: list[str]
+) -> None:
+    findings = on_gpu(T4, value=value, gpu=at_clock(mhz))
+    assert [check.status for check in findings.checks] == statuses
+    assert findings.measurements[0].stable is not bool(statuses)
+    if statuses:
+        assert f"at the {mhz:.0f} MHz that it ran at" in findings.checks[0].detail
+
+
+def test_a_convolution_may_be_above_the_peak_since_its_flop_are_a_convention() -> None:
+    findings = on_gpu(T4, value=130.0, name="convolution", gpu=at_clock(1590.0))
+    assert findings.checks == []
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -8,7 +8,7 @@ import pytest
 
 from cloudrun.errors import BadData
 from cloudrun.reports import schema
-from tests.doubles.reports import document, measurement, report
+from tests.doubles.reports import T4, document, measurement, report
 
 
 def parse(**fields: Any) -> schema.Report:
@@ -27,6 +27,15 @@ def test_the_published_schema_accepts_ours_and_refuses_another() -> None:
         jsonschema.validate(document(outcome="splendid"), published)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({k: v for k, v in document().items() if k != "schema"}, published)
+
+
+def test_a_report_from_before_a_field_was_added_has_it_empty() -> None:
+    (row,) = parse().measurements
+    assert (row.clock_corrected_peak, row.event_s, row.wall_s, row.joules) == (None,) * 4
+    environment = parse(environment=T4).environment
+    assert environment is not None
+    (gpu,) = environment.gpus
+    assert (gpu.uuid, gpu.vbios) == (None, None)
 
 
 def test_fields_of_a_later_v1_are_ignored() -> None:

@@ -74,13 +74,43 @@ def test_a_gpus_numbers_say_how_good_they_are_for_it() -> None:
     assert "no published peak" not in text
 
 
+def test_a_boost_or_a_power_limit_is_seen_by_the_clock() -> None:
+    state = {"clock_mhz": 1170.0, "power_w": 70.0, "temperature_c": 70.0, "throttled_by": []}
+    text = " ".join(render(gpu_report(gpu=state)).split())
+    # 40 x 1024 FLOP x 1170 MHz are 47.9 TFLOP/s.
+    assert "109% of what its 1170 MHz allow" in text
+    assert "MHz" not in render(gpu_report())
+
+
+def test_the_first_seconds_stand_beside_the_headline_and_never_are_it() -> None:
+    burst = measurement(name="matmul_burst", params=GPU_PARAMS, value=80.0, stable=False)
+    warm = measurement(params=GPU_PARAMS, value=52.0, peak=65.0, peak_fraction=0.8)
+    lines = render(report(environment=T4, measurements=[burst, warm])).splitlines()
+    first, second = [line for line in lines if "fp16" in line]
+    assert ("matrix product fp16" in first, "52 TFLOP/s" in first) == (True, True)
+    assert ("first 2 s, fp16" in second, "80 TFLOP/s" in second) == (True, True)
+    assert "65% of it is left when warm" in second
+    assert "not steady" not in second
+
+
+def test_energy_and_what_else_is_to_be_known_are_told() -> None:
+    text = " ".join(render(gpu_report(per_joule=0.743, note="bound by its launch: 9%")).split())
+    assert "0.743 TFLOP per joule" in text
+    assert "bound by its launch: 9%" in text
+    assert "not steady" not in text
+
+
 def test_a_number_that_is_low_is_called_low() -> None:
     params = {"device": "cuda"}
     slow = measurement(
         name="memory_copy", unit="GB/s", params=params, value=100, peak=320, peak_fraction=0.31
     )
-    text = render(report(environment=T4, measurements=[slow]))
-    assert "31% of the data sheet's 320: low" in " ".join(text.split())
+    text = " ".join(render(report(environment=T4, measurements=[slow])).split())
+    assert "31% of the data sheet's 320: low" in text
+    assert "held back" not in text
+    slow["gpu"] = {"throttled_by": ["heat", "its power limit"]}
+    text = " ".join(render(report(environment=T4, measurements=[slow])).split())
+    assert "320: low, held back by heat, its power limit" in text
 
 
 def test_a_cpu_gets_no_peak_but_a_yardstick_and_the_next_rung() -> None:
@@ -119,7 +149,16 @@ def test_hostile_text_cannot_steer_the_terminal() -> None:
         notes=[evil],
         checks=[{"name": evil, "status": "fail", "detail": evil, "remedy": evil}],
         measurements=[
-            measurement(note=evil, stable=False, unit=evil, params={"dtype": evil, "device": "cpu"})
+            measurement(
+                note=evil,
+                stable=False,
+                unit=evil,
+                params={"dtype": evil, "device": "cpu"},
+                peak=1.0,
+                peak_fraction=0.2,
+                per_joule=1.0,
+                gpu={"throttled_by": [evil]},
+            )
         ],
         machine={"provider": evil, "zone": evil},
     )

@@ -266,14 +266,80 @@ def test_the_cache_is_flushed_whatever_its_size_and_the_memory_left(
     assert log[0] == f"flush {flushed_mib} MiB"
 
 
+@pytest.mark.parametrize(("late_ms", "bound"), [(0.0, False), (10.0, False), (25.0, True)])
+def test_on_cuda_a_call_is_timed_by_the_cpus_clock_too(
+    monkeypatch: pytest.MonkeyPatch, late_ms: float, bound: bool
+) -> None:
+    # A call takes 250 ms by the GPU's clock, and a little longer by the CPU's.
+    log: list[str] = []
+    cuda = Cuda(log)
+    cuda.install(monkeypatch)
+    clock = Clocks(1.0)
+    monkeypatch.setattr(
+        clock, "perf_counter", lambda: (cuda.now_ms + late_ms * log.count("call")) / 1000
+    )
+    monkeypatch.setattr(measure, "time", clock)
+    row = measure.measure(work(run(cuda, log)), GPU, 0.0)
+    assert (row["event_s"], row["value"]) == (0.25, 8.0)
+    assert row["wall_s"] == pytest.approx((250 + late_ms) / 1000)
+    assert log[-20:] == ["flush 256 MiB", "synchronize", "call", "synchronize"] * 5
+    assert ("bound by its launch" in row["note"]) is bound
+    assert ("10% longer" in row["note"]) is bound
+    assert row["stable"] is True
+
+
+def test_a_short_call_is_not_called_bound_by_its_launch() -> None:
+    row = summarise(work(), GPU, [1e-4] * 20, QUIET, "", [2e-4] * 5)
+    assert (row["event_s"], row["wall_s"], row["note"]) == (1e-4, 2e-4, "")
+
+
+def test_elsewhere_there_is_one_clock_and_no_energy() -> None:
+    row = measure.measure(work(busy=False), CPU, 0.0)
+    assert {row[name] for name in ("event_s", "wall_s", "joules", "per_joule")} == {None}
+
+
 class Others:
     """A GPU that others use, or not."""
 
-    def __init__(self, others: int | None) -> None:
-        self._others = others
+    def __init__(self, others: int | None, part: bool = False) -> None:
+        self._others, self._part = others, part
 
     def others(self) -> int | None:
         return self._others
+
+    def is_part(self) -> bool:
+        return self._part
+
+
+@pytest.mark.parametrize(
+    ("power_w", "watched_s", "part", "joules", "per_joule"),
+    [
+        (100.0, 20.0, False, 100.0, 0.02),
+        (100.0, 24.0, False, 100.0, 0.02),
+        (100.0, 26.0, False, None, None),  # the calls fill only 77 % of the time
+        (None, 20.0, False, None, None),
+        (100.0, 20.0, True, None, None),  # it is the energy of others too
+    ],
+)
+def test_a_call_has_its_share_of_the_energy_that_was_counted(
+    monkeypatch: pytest.MonkeyPatch,
+    power_w: float | None,
+    watched_s: float,
+    part: bool,
+    joules: float | None,
+    per_joule: float | None,
+) -> None:
+    @contextlib.contextmanager
+    def watch(_gpu: object) -> Iterator[Any]:
+        yield types.SimpleNamespace(
+            summary=lambda: QUIET, seconds=watched_s, counted_power_w=power_w
+        )
+
+    Cuda([]).install(monkeypatch)
+    monkeypatch.setattr(measure, "Watch", watch)
+    monkeypatch.setattr(measure, "_time_by_events", lambda *_: [1.0] * 20)
+    row = measure.measure(work(), GPU, 0.0, Others(0, part))  # type: ignore[arg-type]
+    assert (row["joules"], row["per_joule"]) == (joules, per_joule)
 
 
 @pytest.mark.parametrize(("others", "stable"), [(0, True), (None, True), (2, False)])
@@ -282,7 +348,7 @@ def test_a_gpu_that_others_use_is_found(
 ) -> None:
     @contextlib.contextmanager
     def watch(_gpu: object) -> Iterator[Any]:
-        yield types.SimpleNamespace(summary=lambda: QUIET)
+        yield types.SimpleNamespace(summary=lambda: QUIET, seconds=20.0, counted_power_w=None)
 
     log: list[str] = []
     Cuda(log).install(monkeypatch)
@@ -299,27 +365,44 @@ def test_a_gpu_is_not_watched_while_the_cpu_is_measured() -> None:
     assert (row["gpu"], "GPU" in row["note"]) == (None, False)
 
 
-@pytest.mark.parametrize(
-    ("rates", "told"),
-    [([10.0] * 20, False), ([10.0] * 2 + [8.0] * 18, True), ([8.0] * 2 + [10.0] * 18, False)],
-)
-def test_a_gpu_that_slows_down_as_it_warms_is_told(
-    monkeypatch: pytest.MonkeyPatch, rates: list[float], told: bool
+def test_a_gpus_first_seconds_are_measured_before_it_is_warm(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    notes: list[str] = []
-    monkeypatch.setattr(cases, "keep_busy", lambda _device, _seconds: rates)
-    monkeypatch.setattr(cases, "note", notes.append)
-    assert list(cases._soak(GPU, 20.0)(1.0, None)) == []
-    assert len(notes) == told
-    if told:
-        assert "10 TFLOP/s in fp16 became 8 within 20 s" in notes[0]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (8, 0))
+    names = [case.name for case in cases.plan(GPU, "quick")]
+    assert names[:3] == ["matmul fp16 before the warm-up", "warm-up", "matmul fp32"]
+    assert cases.plan(CPU, "quick")[0].name == "matmul fp32"
 
 
-def test_work_to_warm_up_is_counted_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_seconds_are_two_and_are_not_measured_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, float]] = []
+
+    def timed(work: Work, _device: object, budget_s: float, _gpu: object) -> dict[str, Any]:
+        asked.append((work.name, budget_s))
+        return {"n": 20, "stable": False}
+
+    monkeypatch.setattr(cases, "measure_once", timed)
+    monkeypatch.setattr(cases, "_matmul_size", lambda _device: 64)
+    assert [row["stable"] for row in cases._burst(CPU)(40.0, None)] == [False]
+    assert asked == [("matmul_burst", 2.0)]
+
+
+def test_a_single_look_stands_whatever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "_time_calls", lambda *_: [1.0, 2.0] * 10)
+    row = measure.measure_once(work(busy=False), CPU, 0.0)
+    assert (row["n"], row["stable"]) == (20, False)
+
+
+def test_work_to_warm_up_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "_HEATING_SIZE", 64)
-    rates = measure.keep_busy(CPU, 0.05)
-    assert rates
-    assert all(rate > 0 for rate in rates)
+    seconds = iter((10.0, 10.0, 11.0, 12.0, 13.0))
+    monkeypatch.setattr(measure, "time", types.SimpleNamespace(monotonic=seconds.__next__))
+    portions: list[object] = []
+    monkeypatch.setattr(measure, "_timed", lambda call, _device: portions.extend(call()))
+    measure.keep_busy(CPU, 2.5)
+    assert len(portions) == 3 * 10
 
 
 @pytest.mark.parametrize(("each_s", "samples"), [(0.1, 20), (1.0, 10), (7.0, 5)])

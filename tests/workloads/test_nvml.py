@@ -49,7 +49,8 @@ print(json.dumps(answers))
 
 _EVERYTHING = """
 for name in ("clock_mhz", "temperature_c", "power_w", "energy_j", "throttle_reasons",
-             "uncorrected_errors", "is_out_of_spare_memory", "link", "others"):
+             "uncorrected_errors", "is_out_of_spare_memory", "link", "others", "uuid", "vbios",
+             "is_part"):
     answers[name] = getattr(gpu, name)()
 answers["ever"] = gpu.uncorrected_errors(ever=True)
 """
@@ -105,6 +106,9 @@ def test_every_answer_in_its_unit_and_everything_closed_at_the_end(library: Path
         "is_out_of_spare_memory": False,
         "link": "its PCIe link is generation 3 x8 of 4 x16",
         "others": 3,
+        "uuid": f"GPU-{FIRST}",
+        "vbios": "92.00.19.00.01",
+        "is_part": False,
         "open": 0,
     }
 
@@ -135,6 +139,8 @@ def test_the_gpu_is_found_by_its_uuid_whatever_its_number(library: Path) -> None
 def test_a_part_of_a_gpu_tells_the_whole_ones_clock_and_its_own_programs(library: Path) -> None:
     answers = ask(library, PART, OTHERS=1)
     assert (answers["clock_mhz"], answers["others"], answers["open"]) == (1755, 1, 0)
+    assert (answers["uuid"], answers["vbios"]) == (f"MIG-{PART}", "96.00.74.00.01")
+    assert answers["is_part"] is True
 
 
 def test_a_gpu_that_nvml_does_not_know_is_none(library: Path) -> None:
@@ -156,6 +162,7 @@ def test_without_a_driver_or_its_library_there_is_no_gpu(library: Path, tmp_path
 def test_a_question_that_is_not_supported_stays_unanswered(library: Path) -> None:
     answers = ask(library, UNSUPPORTED="all")
     silent = {"clock_mhz", "temperature_c", "power_w", "energy_j", "throttle_reasons"}
+    silent |= {"uuid", "vbios"}
     assert {answers[name] for name in silent} == {None}
     assert (answers["uncorrected_errors"], answers["ever"], answers["others"]) == (None,) * 3
     assert answers["is_out_of_spare_memory"] is False
@@ -195,15 +202,17 @@ class Clock:
         return next(self.times)
 nvml.time, nvml._SAMPLES_PER_S = Clock(), 1e6
 with nvml.Watch(gpu) as watch:
-    while not watch._rows:
+    while len(watch._rows) < 3:
         pass
-answers["seen"] = watch.summary()
+answers["seen"], answers["counted"] = watch.summary(), [watch.seconds, watch.counted_power_w]
 """
 
 
 def test_a_watch_reckons_power_from_energy_over_time(library: Path) -> None:
     # The double's counter goes up by 500 J from one question to the next: 250 W over 2 s.
-    assert ask(library, code=_WATCH, REASONS=0x04)["seen"] == {
+    answers = ask(library, code=_WATCH, REASONS=0x04)
+    assert answers["counted"] == [2.0, 250.0]
+    assert answers["seen"] == {
         "clock_mhz": 1410,
         "power_w": 250.0,
         "temperature_c": 61,
@@ -212,8 +221,9 @@ def test_a_watch_reckons_power_from_energy_over_time(library: Path) -> None:
 
 
 def test_a_watch_takes_sampled_power_where_energy_is_not_counted(library: Path) -> None:
-    seen = ask(library, code=_WATCH, UNSUPPORTED="nvmlDeviceGetTotalEnergyConsumption")["seen"]
-    assert (seen["power_w"], seen["throttled_by"]) == (249.5, [])
+    answers = ask(library, code=_WATCH, UNSUPPORTED="nvmlDeviceGetTotalEnergyConsumption")
+    assert (answers["seen"]["power_w"], answers["seen"]["throttled_by"]) == (249.5, [])
+    assert answers["counted"] == [2.0, None]
 
 
 def test_a_watch_on_a_gpu_that_tells_nothing_has_seen_nothing(library: Path) -> None:
@@ -223,3 +233,22 @@ def test_a_watch_on_a_gpu_that_tells_nothing_has_seen_nothing(library: Path) -> 
         "temperature_c": None,
         "throttled_by": [],
     }
+
+
+def test_a_watch_too_short_for_the_counter_of_energy_reckons_no_power_from_it(
+    library: Path,
+) -> None:
+    answers = ask(library, code=_WATCH.replace("12.0", "10.4"))
+    assert (answers["counted"][1], answers["seen"]["power_w"]) == (None, 249.5)
+
+
+@pytest.mark.parametrize(("samples", "clock"), [(0, None), (2, None), (3, 1410)])
+def test_a_few_samples_of_the_clock_are_no_clock(
+    library: Path, samples: int, clock: int | None
+) -> None:
+    code = f"""
+watch = nvml.Watch(gpu)
+watch._rows = [(1410, None, None)] * {samples}
+answers["seen"] = watch.summary()
+"""
+    assert ask(library, code=code)["seen"]["clock_mhz"] == clock

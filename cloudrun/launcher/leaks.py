@@ -1,0 +1,92 @@
+"""What the clouds themselves say is still there of our runs, and its end.
+
+The clouds are asked, not the journal: a journal can be lost, and a machine that
+nobody remembers costs the most. The journal only tells what is still in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cloudrun.errors import CloudrunError
+from cloudrun.model.need import CLOUDS
+from cloudrun.model.resource import Resource
+from cloudrun.model.run import now
+from cloudrun.providers import base as providers
+
+State = Literal["left over", "in use", "another's"]
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A resource, and whether a run of ours uses it, another person owns it, or nobody."""
+
+    resource: Resource
+    state: State
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What was found, what costs most first; in sentences, where nobody could look."""
+
+    leaks: tuple[Leak, ...]
+    unknown: tuple[str, ...]
+
+
+def look(
+    in_use: Collection[str],
+    clouds: Sequence[str] = CLOUDS,
+    regions: Sequence[str] | None = None,
+) -> Looked:
+    """Ask clouds what is there of cloudrun's runs, in these regions or in all.
+
+    Args:
+        in_use: The runs that are going on, or whose machine is kept.
+        clouds: Which to ask.
+        regions: Where to look; None looks everywhere.
+
+    Raises:
+        CloudrunError: a cloud cannot be asked.
+    """
+    found = [providers.load(name).find(regions) for name in clouds]
+    leaks = [
+        Leak(resource, _state(resource, in_use)) for each in found for resource in each.resources
+    ]
+    leaks.sort(key=lambda leak: -(leak.resource.usd_per_hour or 0.0))
+    return Looked(tuple(leaks), tuple(words for each in found for words in each.unknown))
+
+
+def end(leaks: Iterable[Leak], tell: Callable[[str], None]) -> None:
+    """End resources, with all else of their runs where they are; the worst failure comes last.
+
+    Raises:
+        CloudrunError: something may still be there; the rest was ended all the same.
+    """
+    problem: CloudrunError | None = None
+    places = dict.fromkeys((r.provider, r.region, r.run) for r in (leak.resource for leak in leaks))
+    for name, region, run in places:
+        try:
+            providers.load(name).terminate(run, region, None)
+            tell(f"What was left of run {run} in {name} {region} is gone.")
+        except CloudrunError as error:
+            if problem is not None:
+                tell(str(problem))
+            problem = error
+    if problem is not None:
+        raise problem
+
+
+def to_end(looked: Looked, everyone: bool) -> list[Leak]:
+    """What `leaks --kill` ends: what is left over; of everyone, all that there is."""
+    return [leak for leak in looked.leaks if everyone or leak.state == "left over"]
+
+
+def _state(resource: Resource, in_use: Collection[str]) -> State:
+    if resource.deadline and resource.deadline < now():
+        return "left over"
+    if resource.run in in_use:
+        return "in use"
+    owner = providers.owner()
+    return "left over" if resource.owner in ("", owner) else "another's"

@@ -1,0 +1,310 @@
+"""Calls to AWS: the clients, what AWS's errors mean, and how long to insist.
+
+The codes are those of https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from cloudrun.errors import (
+    AccessDenied,
+    BadSettings,
+    CannotHave,
+    CloudrunError,
+    HostUnreachable,
+    Unavailable,
+)
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+# Where the price list is, and where to begin when nobody names a region.
+US_EAST = "us-east-1"
+_CONNECT_S, _READ_S = 5, 20
+_INSIST_S = 60.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
+_AT_ONCE = 24
+
+_ZONE = {
+    "InsufficientInstanceCapacity",
+    "InsufficientHostCapacity",
+    "InsufficientFreeAddressesInSubnet",
+    "Unsupported",
+}
+_REGION = {
+    "VcpuLimitExceeded",
+    "InstanceLimitExceeded",
+    "MaxSpotInstanceCountExceeded",
+    "SpotMaxPriceTooLow",
+}
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
+_NO_PERMISSION = {"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}
+_NO_CREDENTIALS = {
+    "AuthFailure",
+    "InvalidClientTokenId",
+    "MissingAuthenticationToken",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+_ACCOUNT = {"Blocked", "OptInRequired", "PendingVerification"}
+_AGAIN = {
+    "InternalError",
+    "InternalFailure",
+    "RequestLimitExceeded",
+    "ServerInternal",
+    "ServiceUnavailable",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+    "Unavailable",
+}
+_QUOTAS_PAGE = "https://console.aws.amazon.com/servicequotas/home/services/ec2/quotas"
+
+
+class Lost(HostUnreachable):
+    """AWS gave no answer that makes sense; what was asked for may have been done."""
+
+
+def client(service: str, region: str, *, retries: int = 3) -> Any:
+    """The client of a service in a region; made once.
+
+    Raises:
+        BadSettings: boto3 is not installed, or the profile does not exist.
+    """
+    with _lock:
+        return _client(service, region, retries)
+
+
+_lock = threading.Lock()
+
+
+@functools.cache
+def _client(service: str, region: str, retries: int) -> Any:
+    from botocore.config import Config
+
+    settings = Config(
+        connect_timeout=_CONNECT_S,
+        read_timeout=_READ_S,
+        retries={"total_max_attempts": retries, "mode": "standard"},
+        max_pool_connections=8,
+    )
+    return session().client(service, region_name=region, config=settings)
+
+
+@functools.cache
+def session() -> Any:
+    """The user's AWS session: profile, environment, SSO, as every AWS tool finds them."""
+    try:
+        import boto3
+        from botocore.exceptions import ProfileNotFound
+    except ImportError as error:
+        raise BadSettings(
+            "cloudrun's part for AWS is not installed.",
+            "It needs boto3.",
+            "pip install 'cloudrun[aws]'",
+        ) from error
+    try:
+        return boto3.session.Session()
+    except ProfileNotFound as error:
+        raise BadSettings(
+            f"{error}.",
+            "AWS_PROFILE names it.",
+            "See which there are: aws configure list-profiles",
+        ) from error
+
+
+def forget() -> None:
+    """Forget the session and the clients: who we are has changed."""
+    _client.cache_clear()
+    session.cache_clear()
+
+
+def home_region() -> str:
+    """The region that the user's settings for AWS name, else the one where AWS began."""
+    return session().region_name or US_EAST
+
+
+def ask(doing: str, call: Callable[..., Any], **parameters: Any) -> Any:
+    """Call AWS once; its errors become ours, with `doing` in them ("start a machine").
+
+    Raises:
+        CannotHave: no capacity, or a quota.
+        AccessDenied: credentials or permissions.
+        Lost: no answer that makes sense.
+        CloudrunError: anything else, with AWS's own code and words.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+
+    try:
+        return call(**parameters)
+    except ClientError as error:
+        raise explained(error, doing, call) from error
+    except (BotoCoreError, ResponseParserError) as error:
+        raise _unanswered(error, doing) from error
+
+
+def insist(doing: str, call: Callable[..., Any], **parameters: Any) -> Any:
+    """Call AWS until it answers: for what does no harm when it is done twice.
+
+    Raises:
+        As `ask`; Lost, and throttling, only after a minute.
+    """
+    return patiently(lambda: ask(doing, call, **parameters))
+
+
+def patiently(act: Callable[[], T]) -> T:
+    """Do what asks AWS, again and again for a minute where AWS gives no answer."""
+    began, pause = time.monotonic(), _FIRST_PAUSE_S
+    while True:
+        try:
+            return act()
+        except (Lost, Throttled):
+            if time.monotonic() + pause > began + _INSIST_S:
+                raise
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+class Throttled(Unavailable):
+    """AWS is overloaded, or has had too many calls of this account's; later it will do it."""
+
+
+def everything(doing: str, client: Any, operation: str, key: str, **parameters: Any) -> list[Any]:
+    """All pages of a list.
+
+    Raises:
+        As `ask`.
+    """
+
+    def pages() -> list[Any]:
+        found = client.get_paginator(operation).paginate(**parameters)
+        return [item for page in found for item in page.get(key, [])]
+
+    pages.__name__ = operation
+    return list(ask(doing, pages))
+
+
+def side_by_side(act: Callable[[A], T], arguments: Iterable[A]) -> list[T | CloudrunError]:
+    """Do the same for several at a time; an error of ours is the result of its own only."""
+
+    def careful(argument: A) -> T | CloudrunError:
+        try:
+            return act(argument)
+        except CloudrunError as error:
+            return error
+
+    arguments = list(arguments)
+    with ThreadPoolExecutor(max(1, min(_AT_ONCE, len(arguments)))) as pool:
+        return list(pool.map(careful, arguments))
+
+
+def code_of(error: BaseException | None) -> str:
+    """AWS's own code of an error that came from it; empty without one."""
+    response = getattr(error, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+@contextlib.contextmanager
+def allowing(*codes: str) -> Iterator[None]:
+    """Let pass an answer that says that it is so already."""
+    try:
+        yield
+    except CloudrunError as error:
+        if code_of(error.__cause__) not in codes:
+            raise
+
+
+def explained(error: Any, doing: str, call: Any = None) -> CloudrunError:
+    """Say in our words what AWS's error means; an unknown one in AWS's own."""
+    code = code_of(error)
+    said = str(error.response.get("Error", {}).get("Message", "")).strip()[:500]
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    quoted = f"AWS says {code}: {said}"
+    if code in _ZONE:
+        return CannotHave("AWS has no machine of this type here now.", quoted, _ELSE, scope="zone")
+    if code in _REGION:
+        return CannotHave(
+            "Your quota at AWS does not allow this machine here.",
+            quoted,
+            f"Ask for more, which takes AWS a day or so: {_QUOTAS_PAGE}",
+            scope="region",
+        )
+    if code in _EXPIRED:
+        return AccessDenied("Your credentials for AWS have expired.", quoted, _log_in())
+    if code in _NO_CREDENTIALS:
+        return AccessDenied("AWS does not accept your credentials.", quoted, _log_in())
+    if code in _NO_PERMISSION:
+        action = getattr(call, "__name__", doing)
+        return AccessDenied(
+            f"AWS does not allow you to {doing}.",
+            f"Your user lacks the permission for {_action(action)}. {quoted}",
+            "See all that is missing: cloudrun doctor",
+        )
+    if code in _ACCOUNT:
+        return AccessDenied(
+            f"Your account at AWS is not ready to {doing}.",
+            quoted,
+            "Look at https://console.aws.amazon.com/billing and your mail from AWS.",
+        )
+    if code in _AGAIN or status >= 500:
+        return Throttled(f"AWS did not {doing}.", quoted, "Try again in a few minutes.")
+    return Unavailable(f"AWS did not {doing}.", quoted, "")
+
+
+_ELSE = "Try another region, another GPU, or the same later."
+
+
+def no_sense(doing: str, why: str) -> Lost:
+    """The error for an answer that is none."""
+    return Lost(
+        f"AWS gave no answer that makes sense when it was to {doing}.",
+        why,
+        "Look at the network here, and at https://health.aws.amazon.com",
+    )
+
+
+def _log_in() -> str:
+    profile = os.environ.get("AWS_PROFILE", "")
+    login = f"aws sso login --profile {profile}" if profile else "aws sso login, or aws configure"
+    return f"Log in again ({login}), then: cloudrun doctor"
+
+
+def _action(name: str) -> str:
+    """A call's permission, as IAM names it: `run_instances` to `ec2:RunInstances`."""
+    return "ec2:" + "".join(part.capitalize() for part in name.split("_"))
+
+
+def _unanswered(error: Exception, doing: str) -> CloudrunError:
+    from botocore import exceptions, parsers
+
+    missing = (
+        exceptions.NoCredentialsError,
+        exceptions.PartialCredentialsError,
+        exceptions.CredentialRetrievalError,
+        exceptions.SSOError,
+        exceptions.TokenRetrievalError,
+    )
+    words = f"{str(error).rstrip('.')}."
+    if isinstance(error, missing):
+        return AccessDenied(
+            "There are no credentials for AWS that work.",
+            words,
+            "Set them up (aws configure, or aws sso login), then: cloudrun doctor",
+        )
+    lost = (
+        exceptions.HTTPClientError,
+        exceptions.ConnectionError,
+        parsers.ResponseParserError,
+    )
+    if isinstance(error, lost):
+        return no_sense(doing, words[:500])
+    return Unavailable(f"AWS could not be asked to {doing}.", words[:500], "")

@@ -1,0 +1,116 @@
+"""Reach a machine that boots: wait for its address and its first answer, then log in."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloudrun.errors import AccessDenied, HostUnreachable
+from cloudrun.hosts.base import Person
+from cloudrun.hosts.ssh import SshHost
+from cloudrun.hosts.sshconfig import Hop
+from cloudrun.model.machine import Machine
+
+_READY_S = 300.0
+_LOOK_EVERY_S = 5.0
+_TRY_EVERY_S = 0.2
+# After the first answer: the machine may still be busy with the user's key.
+_LOG_IN_S = 30.0
+_PORT = 22
+
+
+@dataclass(frozen=True)
+class State:
+    """The machine's address, empty when it has none yet; in a sentence why it ended, if it did."""
+
+    address: str = ""
+    ended: str = ""
+
+
+def reach(
+    machine: Machine,
+    person: Person,
+    until: float,
+    *,
+    look: Callable[[], State],
+    words: Callable[[], str],
+) -> SshHost:
+    """Wait until the machine answers, and log in with its own key, to its own host key.
+
+    Args:
+        machine: The machine; its `key`, `host_key` and `user` are known.
+        person: Is told what happens on the way, and asked nothing.
+        until: The moment (`time.monotonic()`) to give up at.
+        look: Asks the cloud how the machine is.
+        words: What its console said last, where the cloud tells.
+
+    Raises:
+        HostUnreachable: it has ended, or does not answer in time.
+        Refused: what answers has another host key.
+        CloudrunError: the cloud cannot be asked.
+    """
+    until = min(until, time.monotonic() + _READY_S)
+    address = _answering(machine, until, look, words)
+    file = Path(machine.key or "")
+    known = file.with_name("known_hosts")
+    known.write_text(f"{address} {machine.host_key}\n", encoding="ascii")
+    hop = Hop(address, _PORT, machine.user or "", address, (file,), only_these_keys=True)
+    # Nobody is asked whether to trust another key than the one that was put on it.
+    host = SshHost((hop,), known, Person(tell=person.tell), gpu_is_known=True)
+    _log_in(host, min(until, time.monotonic() + _LOG_IN_S))
+    return host
+
+
+def _answering(
+    machine: Machine, until: float, look: Callable[[], State], words: Callable[[], str]
+) -> str:
+    """The address of the machine, once something there answers."""
+    looked_at, address = 0.0, ""
+    while True:
+        if not address or time.monotonic() > looked_at + _LOOK_EVERY_S:
+            looked_at = time.monotonic()
+            seen = look()
+            if seen.ended:
+                raise HostUnreachable(
+                    "The machine ended before it could be reached.", seen.ended, "Try again."
+                )
+            address = seen.address
+        if address and _answers(address):
+            return address
+        if time.monotonic() > until:
+            raise _never_ready(machine, address, words())
+        time.sleep(_TRY_EVERY_S)
+
+
+def _answers(address: str) -> bool:
+    try:
+        socket.create_connection((address, _PORT), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def _never_ready(machine: Machine, address: str, said: str) -> HostUnreachable:
+    why = f"Nothing answered on port {_PORT} of {address}." if address else "It got no address."
+    return HostUnreachable(
+        f"The machine {machine.id} did not become ready.",
+        f"{why} Its console says last: {said}" if said else why,
+        "Some networks block port 22 on the way out: try another (a phone's), or a VPN with "
+        "--private-ip. If your address changes on the way, see --ssh-from.",
+    )
+
+
+def _log_in(host: SshHost, until: float) -> None:
+    while True:
+        try:
+            host.link.open()
+        except (HostUnreachable, AccessDenied):
+            if time.monotonic() > until:
+                host.close()
+                raise
+            time.sleep(_TRY_EVERY_S)
+        else:
+            return
