@@ -227,16 +227,6 @@ def powered_off(account: Account, instance_id: str) -> None:
     account.clock.after(account.ending_s, lambda: _stopped(instance))
 
 
-def forget_addresses(described_instance: dict[str, Any]) -> None:
-    """Take the public address out of a description."""
-    described_instance.pop("PublicIpAddress", None)
-    described_instance["PublicDnsName"] = ""
-    for card in described_instance.get("NetworkInterfaces", []):
-        card.pop("Association", None)
-        for address in card.get("PrivateIpAddresses", []):
-            address.pop("Association", None)
-
-
 def _terminated(account: Account, instance: Instance) -> None:
     """The volumes that are to go with the instance go; others stay and cost."""
     cards = _cards(account, instance)
@@ -308,7 +298,8 @@ def _overlay(account: Account, told: dict[str, Any]) -> None:
     if instance.address:
         _give_address(told, instance.address)
     if instance.state not in ("running", "shutting-down"):
-        forget_addresses(told)
+        # The address comes with the running, and goes with it.
+        _forget_addresses(told)
     if instance.state == "terminated":
         # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/terminating-instances.html:
         # it stays visible for a while, its network gone.
@@ -316,6 +307,16 @@ def _overlay(account: Account, told: dict[str, Any]) -> None:
             told.pop(name, None)
         told.update(NetworkInterfaces=[], SecurityGroups=[], BlockDeviceMappings=[])
         told["PrivateDnsName"] = ""
+
+
+def _forget_addresses(described_instance: dict[str, Any]) -> None:
+    """Take the public address out of a description."""
+    described_instance.pop("PublicIpAddress", None)
+    described_instance["PublicDnsName"] = ""
+    for card in described_instance.get("NetworkInterfaces", []):
+        card.pop("Association", None)
+        for address in card.get("PrivateIpAddresses", []):
+            address.pop("Association", None)
 
 
 def _give_address(told: dict[str, Any], address: str) -> None:
