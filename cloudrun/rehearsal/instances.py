@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-lifecycle.html
 from __future__ import annotations
 
 import base64
+import contextlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -232,7 +233,9 @@ def _terminated(account: Account, instance: Instance) -> None:
     cards = _cards(account, instance)
     account.moto.ask(instance.region, "TerminateInstances", InstanceIds=[instance.id])
     for card in cards:
-        account.moto.ask(instance.region, "DeleteNetworkInterface", NetworkInterfaceId=card)
+        # moto itself takes some away.
+        with contextlib.suppress(Refused):
+            account.moto.ask(instance.region, "DeleteNetworkInterface", NetworkInterfaceId=card)
     instance.state = "terminated"
     spot.ended(account, instance)
 

@@ -77,6 +77,12 @@ def _taken_back(machine: Machine, request: str) -> str | None:
     return f"AWS takes the spot machine {machine.id} back within two minutes."
 
 
+def groups(machine: Machine) -> list[str]:
+    """The ids of the machine's security groups."""
+    instance = _instance(machine) or {}
+    return [str(group["GroupId"]) for group in instance.get("SecurityGroups", [])]
+
+
 def console(machine: Machine) -> str:
     """The last words of the machine's console, as far as AWS has them."""
     ec2 = calls.client("ec2", machine.offer.region or "")
