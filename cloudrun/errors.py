@@ -112,11 +112,19 @@ class AccessDenied(CloudrunError):
     exit_status = 77
 
 
+class NoCredentials(AccessDenied):
+    """There are none at all for a cloud: perhaps nobody ever meant to use it here."""
+
+
 class BadSettings(CloudrunError):
     """A settings file, or a folder that cloudrun needs, cannot be used as it is."""
 
     kind = "bad_settings"
     exit_status = 78
+
+
+class NotInstalled(BadSettings):
+    """A part of cloudrun that an extra brings: perhaps nobody ever meant to use it here."""
 
 
 class Terminated(KeyboardInterrupt):

@@ -15,6 +15,7 @@ from cloudrun.providers import boot, keys, reach
 from cloudrun.providers.aws import calls, images, network, state
 from cloudrun.providers.aws.tags import tags
 from cloudrun.providers.base import Order
+from cloudrun.providers.caller import caller
 
 # Smaller than any image of AWS's for deep learning, and enough for a torch of one's own.
 _LEAST_DISK_GB = 75
@@ -27,7 +28,7 @@ def create(offer: Offer, order: Order) -> Machine:
         subnet = pool.submit(network.way_out, region, offer.zone, need.private_ip)
         image = pool.submit(images.choose, region, offer.gpu, offer.instance_type or "", need.image)
         ways = subnet.result()
-        who = network.caller(need.ssh_from, ways.range if need.private_ip else None)
+        who = caller(need.ssh_from, ways.range if need.private_ip else None)
         made = keys.make(order.folder)
         ours = tags(order.run_id, order.deadline)
         group = network.make_group(region, ways, f"cloudrun-{order.run_id}", ours)
