@@ -72,7 +72,7 @@ def _request(
         "MinCount": 1,
         "MaxCount": 1,
         "ClientToken": f"cloudrun-{order.run_id}-{order.attempt}-{offer.zone}",
-        "UserData": boot.user_data(made, order.deadline),
+        "UserData": boot.user_data(made, order.deadline, order.longest_s),
         # The machine's own power-off ends it for good.
         "InstanceInitiatedShutdownBehavior": "terminate",
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled"},

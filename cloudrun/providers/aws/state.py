@@ -23,7 +23,7 @@ def look(machine: Machine) -> State:
     Raises:
         CloudrunError: AWS cannot be asked.
     """
-    instance = _instance(machine)
+    instance = calls.patiently(lambda: _instance(machine))
     if instance is None:
         return State()
     if instance["State"]["Name"] in GONE:

@@ -76,6 +76,12 @@ def test_the_order_says_everything_at_once(paper: Cloud, order: Orders) -> None:
     assert paper.instances[machine.id].zone == "us-east-1a"
 
 
+def test_the_same_order_is_the_same_machine(paper: Cloud, order: Orders) -> None:
+    ours = order()
+    assert aws.create(OFFER, ours).id == aws.create(OFFER, ours).id
+    assert len(paper.instances) == 1
+
+
 def test_only_the_caller_can_get_in(paper: Cloud, order: Orders) -> None:
     aws.create(OFFER, order())
     asked = request_of(paper, "AuthorizeSecurityGroupIngress")
@@ -337,7 +343,7 @@ def test_a_wrong_clock_does_not_keep_it_alive(ahead: int, longest: int, left: in
 
 
 def test_user_data_fits(paper: Cloud, order: Orders, tmp_path: Any) -> None:
-    assert len(boot.user_data(keys.make(tmp_path), order().deadline).encode()) < 16_384 / 2
+    assert len(boot.user_data(keys.make(tmp_path), order().deadline, 1800).encode()) < 16_384 / 2
 
 
 def test_an_offer_keeps_its_zone(paper: Cloud, order: Orders) -> None:
