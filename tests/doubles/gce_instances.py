@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import time
 import uuid
@@ -47,7 +48,7 @@ def insert_instance(cloud: Cloud, request: Request, fault: Fault | None) -> dict
 
 def _instance(cloud: Cloud, body: dict[str, Any], zone: str) -> dict[str, Any]:
     return {
-        **body,
+        **copy.deepcopy(body),
         "_at": time.monotonic(),
         "id": str(uuid.uuid4().int >> 65),
         "selfLink": gce_world.link(f"zones/{zone}/instances/{body['name']}"),
