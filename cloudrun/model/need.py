@@ -20,7 +20,7 @@ PROFILES: tuple[str, ...] = get_args(Profile)
 LAUNCH_TTL_S = 30 * 60
 RUN_TTL_S = 2 * 60 * 60
 SSH = "ssh://"
-CLOUDS = ("aws",)
+CLOUDS = ("aws", "gcp")
 
 
 class GpuRequest(msgspec.Struct, frozen=True):
