@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cloudrun.errors import CloudrunError
-from cloudrun.model.need import CLOUDS
 from cloudrun.model.resource import Resource
 from cloudrun.model.run import now
 from cloudrun.providers import base as providers
@@ -42,14 +41,14 @@ class Looked:
 
 def look(
     in_use: Collection[str],
-    clouds: Sequence[str] = CLOUDS,
+    clouds: Sequence[str] | None = None,
     regions: Sequence[str] | None = None,
 ) -> Looked:
     """Ask clouds what is there of cloudrun's runs, in these regions or in all.
 
     Args:
         in_use: The runs that are going on, or whose machine is kept.
-        clouds: Which to ask.
+        clouds: Which to ask; None asks all that are installed.
         regions: Where to look; None looks everywhere.
 
     Raises:
@@ -57,7 +56,7 @@ def look(
             none of them was.
     """
     found, unset = list[Found](), dict[str, CloudrunError]()
-    for name in clouds:
+    for name in providers.clouds() if clouds is None else clouds:
         try:
             found.append(providers.load(name).find(regions))
         except providers.NEVER_SET_UP as error:

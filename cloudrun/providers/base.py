@@ -159,6 +159,11 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(entry_points(group=GROUP).names))
 
 
+def clouds() -> tuple[str, ...]:
+    """The names of those that rent machines: all but this machine, and yours over SSH."""
+    return tuple(name for name in names() if name not in ("local", "ssh"))
+
+
 def load(name: str) -> Provider:
     """Import the provider of this name, one of `names()`."""
     if name in OURS:

@@ -61,6 +61,7 @@ class Cloud:
     Attributes:
         provision_s: How long an insert takes until the machine runs.
         end_s: How long a delete takes.
+        unreachable: Zones of which aggregated lists say nothing, but that.
         deny: Permissions that the caller lacks, as IAM writes them.
         page: The most that a list gives at a time.
         blind_s: How long aggregated lists do not know of a new instance.
@@ -73,6 +74,7 @@ class Cloud:
         self.rack = machines
         self.provision_s = self.end_s = self.blind_s = 0.0
         self.deny: set[str] = set()
+        self.unreachable: set[str] = set()
         self.page = 500
         self.reads_user_data = True
         self.faults: list[Fault] = []
@@ -361,6 +363,9 @@ class Cloud:
         scopes: dict[str, Any] = {
             "zones/europe-west9-a": {"warning": {"code": "NO_RESULTS_ON_PAGE"}}
         }
+        for zone in self.unreachable:
+            scopes[f"zones/{zone}"] = {"warning": {"code": "UNREACHABLE"}}
+            shown = [row for row in shown if row[0] != zone]
         for scope, resource in shown:
             kind = "regions" if scope == region_of(scope) else "zones"
             scopes.setdefault(f"{kind}/{scope}", {}).setdefault(collection, []).append(resource)

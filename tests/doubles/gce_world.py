@@ -56,6 +56,15 @@ def furnish(resources: dict[Key, dict[str, Any]]) -> None:
         "autoCreateSubnetworks": True,
         "selfLink": link("global/networks/default"),
     }
+    # https://cloud.google.com/firewall/docs/firewalls#more_rules_default_vpc
+    resources["firewalls", "", "default-allow-ssh"] = {
+        "name": "default-allow-ssh",
+        "network": link("global/networks/default"),
+        "direction": "INGRESS",
+        "priority": 65534,
+        "allowed": [{"IPProtocol": "tcp", "ports": ["22"]}],
+        "sourceRanges": ["0.0.0.0/0"],
+    }
     for family, day, old in _FAMILIES:
         add_image(resources, family, day, old)
 

@@ -102,7 +102,7 @@ def _mine(kind: _Kind, run_id: str, region: str | None) -> list[dict[str, Any]]:
     rows, silent = _list(kind, labels.of_run(run_id))
     unheard = [place for place in silent if region in (None, place, place.rpartition("-")[0])]
     if unheard:
-        raise calls.no_sense(f"look at your {kind.kind}s", f"{', '.join(unheard)}: no answer.")
+        raise calls.no_sense(f"look at your {kind.collection}", f"{', '.join(unheard)}: no answer.")
     return [
         row
         for row in rows
@@ -149,17 +149,17 @@ def find(regions: Sequence[str] | None = None) -> Found:
         raise problems[0]
     for kind, answer in zip(_KINDS, answers, strict=True):
         if isinstance(answer, CloudrunError):
-            unknown.append(f"{kind.kind}s: {answer.what} {answer.why}")
+            unknown.append(f"{kind.collection}: {answer.what} {answer.why}")
             continue
         rows, silent = answer
         resources += [r for r in _resources(kind, rows) if regions is None or r.region in regions]
-        unknown += [f"{place} ({kind.kind}s): Google gave no answer for it." for place in silent]
+        unknown += [f"{place} ({kind.collection}): Google gave no answer for it." for place in silent]
     return Found(resources, unknown)
 
 
 def _list(kind: _Kind, wanted: str) -> tuple[list[dict[str, Any]], list[str]]:
     """What there is of a kind, and the places that did not answer."""
-    doing = f"look at your {kind.kind}s"
+    doing = f"look at your {kind.collection}"
     if kind.collection != "firewalls":
         return calls.aggregated(doing, kind.collection, wanted)
     rows = calls.everything(doing, "global/firewalls")
