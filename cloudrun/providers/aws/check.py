@@ -9,7 +9,8 @@ from cloudrun.catalog.instances import all_instances
 from cloudrun.errors import AccessDenied, CloudrunError
 from cloudrun.providers.aws import calls
 from cloudrun.providers.aws.regions import enabled
-from cloudrun.providers.base import Finding
+from cloudrun.providers.base import Finding, unusable
+from cloudrun.providers.patience import Lost, Throttled, side_by_side
 
 # https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
 QUOTAS = {
@@ -31,15 +32,8 @@ def check() -> Sequence[Finding]:
     try:
         who = _who()
     except CloudrunError as error:
-        status = "skip" if _never_set_up(error) else "fail"
-        return [Finding("aws", status, f"{error.what} {error.why}", error.try_this)]  # type: ignore[arg-type]
+        return [unusable("aws", error)]
     return [who, _permissions(), *_quotas()]
-
-
-def _never_set_up(error: CloudrunError) -> bool:
-    """Whether nobody ever meant to use AWS here: no boto3, or no credentials at all."""
-    cause = type(error.__cause__).__name__
-    return cause in ("ImportError", "ModuleNotFoundError", "NoCredentialsError")
 
 
 def _who() -> Finding:
@@ -56,7 +50,7 @@ def _who() -> Finding:
 def _permissions() -> Finding:
     """Ask for every call that a launch makes whether it would be allowed, without making it."""
     ec2 = calls.client("ec2", calls.home_region())
-    answers = calls.side_by_side(lambda call: _is_allowed(ec2, *call), list(_needed().items()))
+    answers = side_by_side(lambda call: _is_allowed(ec2, *call), list(_needed().items()))
     named = dict(zip(_needed(), answers, strict=True))
     missing = [action for action, answer in named.items() if answer is False]
     unknown = [action for action, answer in named.items() if isinstance(answer, CloudrunError)]
@@ -117,7 +111,7 @@ def _is_allowed(ec2: Any, action: str, call: tuple[str, dict[str, Any]]) -> bool
         if calls.code_of(error.__cause__) == "UnauthorizedOperation":
             return False
         raise
-    except (calls.Lost, calls.Throttled):
+    except (Lost, Throttled):
         raise
     except CloudrunError:
         return True
@@ -132,7 +126,7 @@ def _quotas() -> Iterator[Finding]:
         yield Finding("aws quota", "skip", f"{error.what} {error.why}", error.try_this)
         return
     asked = [(region, code) for code in QUOTAS for region in places]
-    answers = calls.side_by_side(lambda each: quota(*each), asked)
+    answers = side_by_side(lambda each: quota(*each), asked)
     found = dict(zip(asked, answers, strict=True))
     for code, words in QUOTAS.items():
         yield _quota(code, words, {region: found[region, code] for region in places})

@@ -18,6 +18,7 @@ from cloudrun.providers import boot, keys, reach
 from cloudrun.providers.aws import calls, images, network, state
 from cloudrun.providers.aws.tags import tags
 from cloudrun.providers.base import Order
+from cloudrun.providers.caller import caller
 
 # After so many looks without an answer, some ten seconds, we may be somewhere else.
 _STUCK_LOOKS = 2
@@ -32,7 +33,7 @@ def create(offer: Offer, order: Order) -> Machine:
         subnet = pool.submit(network.way_out, region, offer.zone, need.private_ip)
         image = pool.submit(images.choose, region, offer.gpu, offer.instance_type or "", need.image)
         ways = subnet.result()
-        who = network.caller(need.ssh_from, ways.range if need.private_ip else None)
+        who = caller(need.ssh_from, ways.range if need.private_ip else None)
         made = keys.make(order.folder)
         ours = tags(order.run_id, order.deadline)
         group = network.make_group(region, ways, f"cloudrun-{order.run_id}", ours)
@@ -131,7 +132,7 @@ def _admit_again(machine: Machine) -> None:
         return
     # If this cannot be done either, the error is that nothing answers.
     with contextlib.suppress(CloudrunError):
-        who = network.caller(None, None)
+        who = caller(None, None)
         if who != machine.admits:
             for group in state.groups(machine):
                 network.admit(machine.offer.region or "", group, who)

@@ -10,16 +10,15 @@ from datetime import datetime
 from typing import Any
 
 from cloudrun.catalog.instances import all_instances
-from cloudrun.errors import CloudrunError, Unavailable
+from cloudrun.errors import CloudrunError
 from cloudrun.model.machine import Machine
 from cloudrun.model.resource import Kind, Resource
 from cloudrun.model.run import later, now, rfc3339
 from cloudrun.providers.aws import calls, tags
 from cloudrun.providers.aws.regions import enabled
 from cloudrun.providers.base import Found
+from cloudrun.providers.patience import Lost, Throttled, patiently, side_by_side, until_none
 
-# Billing has ended when a machine is shutting down; its disk and firewall go after it.
-_GONE_S = 600.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0
 # What was created a moment ago may not be in AWS's lists yet.
 _LATE = (0.0, 1.0, 2.0)
@@ -67,7 +66,7 @@ def _end_machines(run_id: str, region: str, machine: Machine | None) -> str:
         found[:] = _machines(ec2, run_id, machine)
         return [i["InstanceId"] for i in found if i["State"]["Name"] != "terminated"]
 
-    _wait(left, f"AWS has not confirmed the end of what cloudrun rented in {region}", run_id)
+    until_none(left, f"AWS has not confirmed the end of what cloudrun rented in {region}", run_id)
     earlier = [moment for i in found if (moment := _ended_at(i)) and moment[:19] < asked_at[:19]]
     return min([ended, *earlier])
 
@@ -120,37 +119,19 @@ def _end_the_rest(run_id: str, region: str) -> None:
                 names.append(row[kind.id])
         return names
 
-    _wait(left, f"AWS does not let go of what cloudrun made in {region}", run_id)
+    until_none(left, f"AWS does not let go of what cloudrun made in {region}", run_id)
 
 
 def _list_for_the_end(ec2: Any, kind: _Kind, run_id: str) -> list[dict[str, Any]]:
     try:
-        return calls.patiently(lambda: _list(ec2, kind, tags.of_run(run_id)))
-    except (calls.Lost, calls.Throttled):
+        return patiently(lambda: _list(ec2, kind, tags.of_run(run_id)))
+    except (Lost, Throttled):
         raise
     except CloudrunError:
         # cloudrun makes none of these: that they cannot be listed keeps no run from its end.
         if kind.kind in ("address", "key"):
             return []
         raise
-
-
-def _wait(left: Callable[[], Sequence[str]], what: str, run_id: str) -> None:
-    """Ask until nothing is left.
-
-    Raises:
-        Unavailable: something was, for ten minutes.
-    """
-    until, pause = time.monotonic() + _GONE_S, _FIRST_PAUSE_S
-    while names := left():
-        if time.monotonic() > until:
-            raise Unavailable(
-                f"{what}: {', '.join(names)}.",
-                f"They belong to run {run_id}.",
-                "See what is there, and end it: cloudrun leaks --kill",
-            )
-        time.sleep(pause)
-        pause = min(1.5 * pause, _LONGEST_PAUSE_S)
 
 
 def find(regions: Sequence[str] | None = None) -> Found:
@@ -161,7 +142,7 @@ def find(regions: Sequence[str] | None = None) -> Found:
     """
     places = list(regions) if regions is not None else enabled()
     asked = [(region, kind) for region in places for kind in _KINDS]
-    answers = calls.side_by_side(lambda each: list(_resources(*each)), asked)
+    answers = side_by_side(lambda each: list(_resources(*each)), asked)
     resources: list[Resource] = []
     unknown: dict[str, str] = {}
     for (region, kind), answer in zip(asked, answers, strict=True):

@@ -7,6 +7,7 @@ from typing import Any
 from cloudrun.errors import CloudrunError
 from cloudrun.model.machine import Machine
 from cloudrun.model.words import clean
+from cloudrun.providers import patience
 from cloudrun.providers.aws import calls
 from cloudrun.providers.reach import State
 
@@ -23,7 +24,7 @@ def look(machine: Machine) -> State:
     Raises:
         CloudrunError: AWS cannot be asked.
     """
-    instance = calls.patiently(lambda: _instance(machine))
+    instance = patience.patiently(lambda: _instance(machine))
     if instance is None:
         return State()
     if instance["State"]["Name"] in GONE:
