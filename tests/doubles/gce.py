@@ -67,6 +67,8 @@ class Cloud:
         blind_s: How long aggregated lists do not know of a new instance.
         reads_user_data: Whether its images have cloud-init.
         before, after: Called with each request before anything, and after all is done.
+        pace: How many times faster the limits of machines' run durations pass; 0: never.
+        ahead_s: How far the machines' clocks are ahead.
         refused: What Google's description of the API does not have; a test must not leave any.
     """
 
@@ -77,6 +79,8 @@ class Cloud:
         self.unreachable: set[str] = set()
         self.page = 500
         self.reads_user_data = True
+        self.pace = 1.0
+        self.ahead_s = 0
         self.faults: list[Fault] = []
         self.latency: dict[str, float] = {}
         self.before: Callable[[Request], None] | None = None

@@ -70,13 +70,13 @@ def _run(cloud: Cloud, key: tuple[str, str, str], instance: dict[str, Any]) -> N
     for access in interface.get("accessConfigs", []):
         access["natIP"] = address
     limit = instance.get("scheduling", {}).get("maxRunDuration")
-    if limit:
+    if limit and cloud.pace:
         # It holds while the machine runs: https://cloud.google.com/compute/docs/instances/limit-vm-runtime
         def over() -> None:
             if cloud.resources.get(key) is instance and instance["status"] == "RUNNING":
                 _end(cloud, key, "compute.instances.delete", 0)
 
-        cloud.later(int(limit["seconds"]), over)
+        cloud.later(int(limit["seconds"]) / cloud.pace, over)
 
 
 def _boot(cloud: Cloud, instance: dict[str, Any]) -> rack.Boot:
@@ -99,7 +99,7 @@ def _boot(cloud: Cloud, instance: dict[str, Any]) -> rack.Boot:
     pythons = ["/usr/local/bin/python3"]
     if "pytorch" in image:
         pythons.append("/opt/conda/bin/python")
-    return rack.Boot(config, metadata.get("startup-script", ""), tuple(pythons))
+    return rack.Boot(config, metadata.get("startup-script", ""), tuple(pythons), cloud.ahead_s)
 
 
 def _metadata(instance: dict[str, Any]) -> dict[str, str]:
