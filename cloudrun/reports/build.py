@@ -144,6 +144,8 @@ def outcome(need: Need, findings: Findings) -> Outcome:
     """How a run ended: `partial` when a workload did not get to its end, else by its checks."""
     if findings.finished < len(need.workloads) and not _hopeless(findings):
         return "partial"
+    if need.command is not None and not any(c.name == "command" for c in findings.checks):
+        return "partial"
     return "failed" if any(check.status == "fail" for check in findings.checks) else "passed"
 
 
