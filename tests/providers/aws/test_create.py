@@ -261,7 +261,7 @@ def test_a_firewall_that_is_not_known_everywhere_yet_is_waited_for(
 
 
 def test_a_machine_that_nobody_can_reach_is_ended_at_once(paper: Cloud, order: Orders) -> None:
-    paper.blind_s = 3.0
+    paper.blind_s = 1.0
     paper.deny.add("ec2:AuthorizeSecurityGroupIngress")
     with pytest.raises(AccessDenied):
         aws.create(OFFER, order())
