@@ -297,7 +297,7 @@ def _finish(run: Current) -> None:
             raise
     with phase_of(run, "collect"):
         # Lines came home while the job ran; what they say is read in `closing.close`.
-        _pull(run, host)
+        _collect(run, host)
     if run.gone:
         raise have(_taken_away(run))
 
@@ -409,7 +409,18 @@ def _stop(run: Current) -> None:
         run.until = time.monotonic() + _LAST_WORDS_S
         with contextlib.suppress(DeadlineReached):
             _follow(run)
-    _pull(run, have(run.host))
+    _collect(run, have(run.host))
+
+
+def _collect(run: Current, host: Host) -> None:
+    """Bring home the rest, and with the results of the user's command what its machine is."""
+    if run.row.need.command is None:
+        return
+    with ThreadPoolExecutor(1) as beside:
+        described = beside.submit(host.describe)
+        _pull(run, host)
+        if run.ended is not None:
+            run.findings.environment = described.result()
 
 
 def _pull(run: Current, host: Host) -> None:

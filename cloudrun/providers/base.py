@@ -160,8 +160,8 @@ def names() -> tuple[str, ...]:
 
 
 def clouds() -> tuple[str, ...]:
-    """The names of those that rent machines: all but this machine, and yours over SSH."""
-    return tuple(name for name in names() if name not in ("local", "ssh"))
+    """The names of those that rent machines: all but this machine, yours, and what is played."""
+    return tuple(name for name in names() if name not in ("local", "ssh", "rehearsal"))
 
 
 def load(name: str) -> Provider:

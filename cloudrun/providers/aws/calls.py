@@ -9,7 +9,7 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from cloudrun.errors import (
@@ -142,13 +142,30 @@ def ask(doing: str, call: Callable[..., Any], **parameters: Any) -> Any:
         raise _unanswered(error, doing) from error
 
 
-def insist(doing: str, call: Callable[..., Any], **parameters: Any) -> Any:
+def insist(
+    doing: str, call: Callable[..., Any], *, late: Sequence[str] = (), **parameters: Any
+) -> Any:
     """Call AWS until it answers: for what does no harm when it is done twice.
 
+    Args:
+        doing: As for `ask`.
+        call: As for `ask`.
+        late: Codes of what was made a moment ago and is not known everywhere yet.
+        parameters: Of the call.
+
     Raises:
-        As `ask`; Lost, and throttling, only after a minute.
+        As `ask`; Lost, throttling, and what is late, only after a minute.
     """
-    return patiently(lambda: ask(doing, call, **parameters))
+
+    def act() -> Any:
+        try:
+            return ask(doing, call, **parameters)
+        except CloudrunError as error:
+            if code_of(error.__cause__) in late:
+                raise Throttled(error.what, error.why, error.try_this) from error.__cause__
+            raise
+
+    return patiently(act)
 
 
 def everything(doing: str, client: Any, operation: str, key: str, **parameters: Any) -> list[Any]:
@@ -164,6 +181,19 @@ def everything(doing: str, client: Any, operation: str, key: str, **parameters: 
 
     pages.__name__ = operation
     return list(ask(doing, pages))
+
+
+@contextlib.contextmanager
+def reading(doing: str) -> Iterator[None]:
+    """Read an answer; one that lacks what AWS says it holds makes no sense.
+
+    Raises:
+        Lost: so it is.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise no_sense(doing, f"{type(error).__name__}: {error}.") from error
 
 
 def code_of(error: BaseException | None) -> str:

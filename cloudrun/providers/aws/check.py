@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from cloudrun.catalog.instances import all_instances
 from cloudrun.errors import AccessDenied, CloudrunError
 from cloudrun.providers.aws import calls
 from cloudrun.providers.aws.regions import enabled
@@ -153,7 +154,8 @@ def _quota(code: str, words: str, values: dict[str, float | CloudrunError]) -> F
     if enough:
         best = ", ".join(f"{region} {value:g} vCPUs" for region, value in list(enough.items())[:6])
         more = f" and {len(enough) - 6} more regions" if len(enough) > 6 else ""
-        return Finding("aws quota", "pass", f"{words}: {best}{more}.{doubt}")
+        gpus = _startable(words[0].lower(), max(enough.values()))
+        return Finding("aws quota", "pass", f"{words}: {best}{more}; enough for {gpus}.{doubt}")
     if unknown:
         return Finding(
             "aws quota", "skip", f"{words}: not known in {_listed(unknown)}.", f"Look there: {page}"
@@ -164,6 +166,19 @@ def _quota(code: str, words: str, values: dict[str, float | CloudrunError]) -> F
         f"{words}: none can be started in any region (new accounts begin so).",
         f"Ask for at least {_LEAST_VCPUS} vCPUs; AWS takes a day or so: {page}",
     )
+
+
+def _startable(family: str, vcpus: float) -> str:
+    """The GPU models of a family, `g` or `p`, that so many vCPUs can start today."""
+    fitting = (
+        each
+        for each in all_instances()
+        if each.cloud == "aws"
+        and each.instance_type.startswith(family)
+        and each.vcpus is not None
+        and each.vcpus <= vcpus
+    )
+    return ", ".join(dict.fromkeys(each.gpu for each in fitting))
 
 
 def _listed(names: Sequence[str]) -> str:

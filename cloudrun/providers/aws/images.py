@@ -33,6 +33,7 @@ _NAMES = {
         "Deep Learning Base Proprietary Nvidia Driver GPU AMI (Ubuntu *",
     ),
 }
+_NO_IMAGE = ("InvalidAMIID.NotFound", "InvalidAMIID.Malformed", "InvalidAMIID.Unavailable")
 # The images list the types that they support, each family once.
 _SUPPORTED = re.compile(r"Supported EC2 instances?:\s*([^.]*)", re.IGNORECASE)
 
@@ -67,7 +68,10 @@ def choose(region: str, gpu: str | None, instance_type: str, wanted: str | None)
     # The open kernel modules drive Turing and what came after it.
     driver = "proprietary" if is_before_turing(gpu) else "oss"
     candidates = _by_parameters(region, driver)
-    images = _described(ec2, ImageIds=candidates[:4]) if candidates else []
+    images: list[dict[str, Any]] = []
+    # A parameter may lead to an image that is there no more.
+    with calls.allowing(*_NO_IMAGE):
+        images = _described(ec2, ImageIds=candidates[:4]) if candidates else []
     images.sort(key=lambda image: candidates.index(image["ImageId"]))
     if not images:
         images = _by_name(ec2, driver)
@@ -122,7 +126,7 @@ def _by_name(ec2: Any, driver: str) -> list[dict[str, Any]]:
 
 
 def _described(ec2: Any, **which: Any) -> list[dict[str, Any]]:
-    found = calls.ask("list its images", ec2.describe_images, **which)["Images"]
+    found = calls.insist("list its images", ec2.describe_images, **which).get("Images", [])
     return [image for image in found if image.get("RootDeviceName")]
 
 
@@ -138,9 +142,8 @@ def _supports(image: dict[str, Any], instance_type: str) -> bool:
 
 
 def _users_own(ec2: Any, wanted: str, region: str) -> Image:
-    codes = ("InvalidAMIID.NotFound", "InvalidAMIID.Malformed", "InvalidAMIID.Unavailable")
     found: list[dict[str, Any]] = []
-    with calls.allowing(*codes):
+    with calls.allowing(*_NO_IMAGE):
         found = _described(ec2, ImageIds=[wanted])
     if not found:
         raise WrongUsage(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from cloudrun.errors import CannotHave
+from cloudrun.errors import CannotHave, CloudrunError
 from cloudrun.providers.aws import calls
+from cloudrun.providers.patience import Lost, Throttled, patiently
+
+# A group that was made a moment ago may not be known everywhere yet.
+LATE = ("InvalidGroup.NotFound",)
 
 
 @dataclass(frozen=True)
@@ -34,33 +38,51 @@ def way_out(region: str, zone: str | None, private: bool) -> Subnet:
         CannotHave: there is none in this zone; the error says what is missing.
     """
     ec2 = calls.client("ec2", region)
-    doing = "look at your networks"
-    asked = (("describe_vpcs", "Vpcs"), ("describe_subnets", "Subnets"),
-             ("describe_route_tables", "RouteTables"))  # fmt: skip
-    with ThreadPoolExecutor(len(asked)) as pool:
-        vpcs, subnets, tables = pool.map(
-            lambda each: calls.everything(doing, ec2, each[0], each[1]), asked
-        )
-    default = {vpc["VpcId"] for vpc in vpcs if vpc.get("IsDefault")}
-    usable = [
-        subnet
-        for subnet in subnets
-        if zone in (None, subnet["AvailabilityZone"])
-        and subnet.get("State", "available") == "available"
-        and (private or _leads_out(subnet, tables))
-    ]
+    with ThreadPoolExecutor(3) as pool:
+        vpcs, subnets = pool.submit(_all, ec2, "vpcs"), pool.submit(_all, ec2, "subnets")
+        tables = pool.submit(_routes, ec2)
+    default = {vpc["VpcId"] for vpc in vpcs.result() if vpc.get("IsDefault")}
+    with calls.reading("look at your networks"):
+        usable = [
+            subnet
+            for subnet in subnets.result()
+            if zone in (None, subnet["AvailabilityZone"])
+            and subnet.get("State", "available") == "available"
+            and (private or _leads_out(subnet, tables.result(), default))
+        ]
     if not usable:
-        raise _no_way(region, zone, bool(vpcs), bool(subnets))
+        raise _no_way(region, zone, bool(vpcs.result() and subnets.result()))
     best = min(usable, key=lambda subnet: (subnet["VpcId"] not in default, subnet["SubnetId"]))
     return Subnet(
         best["SubnetId"], best["VpcId"], best["AvailabilityZone"], best.get("CidrBlock", "")
     )
 
 
-def _leads_out(subnet: dict[str, Any], tables: Sequence[dict[str, Any]]) -> bool:
+def _all(ec2: Any, what: str) -> list[dict[str, Any]]:
+    key = {"vpcs": "Vpcs", "subnets": "Subnets", "route_tables": "RouteTables"}[what]
+    doing = "look at your networks"
+    return patiently(lambda: calls.everything(doing, ec2, f"describe_{what}", key))
+
+
+def _routes(ec2: Any) -> list[dict[str, Any]]:
+    """The route tables; none where nobody tells."""
+    try:
+        return _all(ec2, "route_tables")
+    except (Lost, Throttled):
+        raise
+    except CloudrunError:
+        # Without the permission to look, the default VPC is as AWS made it, with a way out.
+        return []
+
+
+def _leads_out(
+    subnet: dict[str, Any], tables: Sequence[dict[str, Any]], default: Collection[str]
+) -> bool:
     """Whether the subnet's routes, its own or its VPC's main ones, lead to the Internet."""
+    if not tables:
+        return subnet["VpcId"] in default
     table = next((t for t in tables if _is_for(t, "SubnetId", subnet["SubnetId"])), None) or next(
-        (t for t in tables if t["VpcId"] == subnet["VpcId"] and _is_for(t, "Main", True)), None
+        (t for t in tables if t.get("VpcId") == subnet["VpcId"] and _is_for(t, "Main", True)), None
     )
     return any(
         route.get("GatewayId", "").startswith("igw-")
@@ -74,9 +96,9 @@ def _is_for(table: dict[str, Any], key: str, value: object) -> bool:
     return any(each.get(key) == value for each in table.get("Associations", []))
 
 
-def _no_way(region: str, zone: str | None, has_vpc: bool, has_subnet: bool) -> CannotHave:
+def _no_way(region: str, zone: str | None, has_network: bool) -> CannotHave:
     where = zone or region
-    if not has_vpc or not has_subnet:
+    if not has_network:
         return CannotHave(
             f"There is no network in {where} to put a machine into.",
             "Your account has no default VPC there any more.",
@@ -129,6 +151,7 @@ def admit(region: str, group: str, who: str) -> None:
         calls.insist(
             "open port 22 to you",
             ec2.authorize_security_group_ingress,
+            late=LATE,
             GroupId=group,
             IpPermissions=[rule],
         )

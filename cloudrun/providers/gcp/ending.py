@@ -153,7 +153,8 @@ def find(regions: Sequence[str] | None = None) -> Found:
             continue
         rows, silent = answer
         resources += [r for r in _resources(kind, rows) if regions is None or r.region in regions]
-        unknown += [f"{place} ({kind.collection}): Google gave no answer for it." for place in silent]
+        said = f"({kind.collection}): Google gave no answer for it."
+        unknown += [f"{place} {said}" for place in silent]
     return Found(resources, unknown)
 
 

@@ -6,6 +6,7 @@ import base64
 import ipaddress
 import json
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from cloudrun.errors import (
     WrongUsage,
 )
 from cloudrun.model.offer import Offer
-from cloudrun.providers import aws, boot, caller, keys, patience
+from cloudrun.providers import aws, boot, caller, keys, patience, reach
 from cloudrun.providers.aws import calls, images, network
 from cloudrun.providers.base import Order
 from cloudrun.rehearsal.cloud import Cloud
@@ -296,6 +297,37 @@ def test_a_machine_that_never_answers_is_given_up_in_words(
 
     with pytest.raises(HostUnreachable, match=r"did not become ready.*Kernel panic"):
         aws.connect(machine, NOBODY, time.monotonic() + 1)
+
+
+def test_who_has_moved_is_let_in_again(
+    paper: Cloud, order: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cloudrun.hosts.base import NOBODY
+
+    here = ["198.51.100.1/32"]
+    # The package has a function of this name in the module's place.
+    create = sys.modules["cloudrun.providers.aws.create"]
+    monkeypatch.setattr(create, "caller", lambda _said, _subnet: here[0])
+    monkeypatch.setattr(reach, "_LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(reach, "_answers", lambda _address: False)
+    machine = aws.create(OFFER, order(need=msgspec.structs.replace(NEED, ssh_from=None)))
+
+    def let_in() -> list[str]:
+        asked = [r.params for r in paper.asked("AuthorizeSecurityGroupIngress")]
+        return [each["IpPermissions"][0]["IpRanges"][0]["CidrIp"] for each in asked]
+
+    with pytest.raises(HostUnreachable):
+        aws.connect(machine, NOBODY, time.monotonic() + 1)
+    assert let_in() == ["198.51.100.1/32"]
+    here[0] = "198.51.100.2/32"
+    with pytest.raises(HostUnreachable):
+        aws.connect(machine, NOBODY, time.monotonic() + 1)
+    assert let_in() == ["198.51.100.1/32", "198.51.100.2/32"]
+    # A range that the user named is not widened.
+    named = msgspec.structs.replace(machine, admits=None)
+    with pytest.raises(HostUnreachable):
+        aws.connect(named, NOBODY, time.monotonic() + 1)
+    assert len(let_in()) == 2
 
 
 def test_a_machine_that_ends_at_boot_is_given_up_at_once(paper: Cloud, order: Orders) -> None:

@@ -129,7 +129,7 @@ def test_a_machine_that_does_not_end_is_named(
 ) -> None:
     paper.ending_s = 3600
     monkeypatch.setattr(patience, "_GONE_S", 0.5)
-    with pytest.raises(Unavailable, match=rf"not confirmed.*{machine.id}.*leaks --kill"):
+    with pytest.raises(Unavailable, match=rf"not let go of all.*{machine.id}.*leaks --kill"):
         aws.terminate("abc", "us-east-1", machine)
 
 
