@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloudrun.errors import AccessDenied, HostUnreachable, Refused
+from cloudrun.errors import AccessDenied, CloudrunError, HostUnreachable, Refused
 from cloudrun.hosts.base import Person
 from cloudrun.hosts.ssh import SshHost
 from cloudrun.hosts.sshconfig import Hop
 from cloudrun.model.machine import Machine
+from cloudrun.providers import caller
 
 _READY_S = 300.0
 _LOOK_EVERY_S = 5.0
 _TRY_EVERY_S = 0.2
+# After so many looks without an answer, some ten seconds, we may be somewhere else.
+_STUCK_LOOKS = 2
 # After the first answer: the machine may still be busy with the user's key.
 _LOG_IN_S = 30.0
 _PORT = 22
@@ -37,6 +41,7 @@ def reach(
     *,
     look: Callable[[], State],
     words: Callable[[], str],
+    admit: Callable[[str], object],
     host_keys: Callable[[], Sequence[str]] = tuple,
 ) -> SshHost:
     """Wait until the machine answers, and log in with its own key, to its own host key.
@@ -47,6 +52,8 @@ def reach(
         until: The moment (`time.monotonic()`) to give up at.
         look: Asks the cloud how the machine is.
         words: What its console said last, where the cloud tells.
+        admit: Lets a range of addresses (CIDR) in too: a laptop may have moved since the
+            machine was created.
         host_keys: The host keys that the machine told the cloud of, where one asks it by a
             channel that nobody else can write to; these are trusted as the one put on it is.
 
@@ -56,7 +63,7 @@ def reach(
         CloudrunError: the cloud cannot be asked.
     """
     until = min(until, time.monotonic() + _READY_S)
-    address = _answering(machine, until, look, words)
+    address = _answering(machine, until, look, words, admit)
     file = Path(machine.key or "")
     known = file.with_name("known_hosts")
     hop = Hop(address, _PORT, machine.user or "", address, (file,), only_these_keys=True)
@@ -74,13 +81,20 @@ def reach(
 
 
 def _answering(
-    machine: Machine, until: float, look: Callable[[], State], words: Callable[[], str]
+    machine: Machine,
+    until: float,
+    look: Callable[[], State],
+    words: Callable[[], str],
+    admit: Callable[[str], object],
 ) -> str:
     """The address of the machine, once something there answers."""
-    looked_at, address = 0.0, ""
+    looked_at, address, silent_looks = 0.0, "", 0
     while True:
         if not address or time.monotonic() > looked_at + _LOOK_EVERY_S:
             looked_at = time.monotonic()
+            silent_looks += bool(address)
+            if silent_looks == _STUCK_LOOKS:
+                _admit_again(machine, admit)
             seen = look()
             if seen.ended:
                 raise HostUnreachable(
@@ -92,6 +106,17 @@ def _answering(
         if time.monotonic() > until:
             raise _never_ready(machine, address, words())
         time.sleep(_TRY_EVERY_S)
+
+
+def _admit_again(machine: Machine, admit: Callable[[str], object]) -> None:
+    """Let us in from where we are now, if that is somewhere else."""
+    if machine.admits is None or machine.private_ip:
+        return
+    # If this cannot be done either, the error is that nothing answers.
+    with contextlib.suppress(CloudrunError):
+        who = caller.caller(None, None)
+        if who != machine.admits:
+            admit(who)
 
 
 def _answers(address: str) -> bool:

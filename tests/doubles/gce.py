@@ -469,7 +469,12 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def _serve(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if len(body) < length:
+            # Who asked was killed on the way.
+            self.close_connection = True
+            return
         try:
             status, kind, data, cut = self.server.cloud.handle(self.command, self.path, body)
         except _Lost:

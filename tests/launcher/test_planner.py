@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from cloudrun.errors import Unavailable
 from cloudrun.launcher.planner import (
     Block,
     deadline_s,
+    in_order,
     job_s,
     lives_s,
     make_plan,
@@ -114,3 +116,33 @@ def test_failover(blocked: list[Block], then: Offer | None) -> None:
 )
 def test_deadlines(need: Need, offer: Offer, job: int, machine: int) -> None:
     assert (job_s(need, offer), lives_s(need, offer)) == (job, machine)
+
+
+def gcp(zone: str, usd: float = 0.54) -> Offer:
+    return msgspec.structs.replace(offer(zone), provider="gcp", region=zone[:-2], usd_per_hour=usd)
+
+
+def test_a_whole_cloud_can_be_blocked_and_no_other_with_it() -> None:
+    block = Block(gcp("us-central1-a"), "cloud")
+    assert block.stops(gcp("europe-west4-b"))
+    assert not block.stops(EAST_A)
+
+
+def test_of_equal_offers_the_zone_that_the_cloud_names_is_next() -> None:
+    a, b, f = gcp("us-central1-a"), gcp("us-central1-b"), gcp("us-central1-f")
+    dear = gcp("us-central1-c", usd=0.73)
+    plan = make_plan(Need(), [a, b, f, dear])
+    assert next_attempt(plan, [Block(a, "zone", ("us-central1-f",))]) == f
+    # To have it for more money is no reason to skip what is cheaper.
+    assert next_attempt(plan, [Block(a, "zone", ("us-central1-c",))]) == b
+    assert next_attempt(plan, [Block(a, "zone")]) == b
+
+
+def test_of_several_clouds_the_cheapest_comes_first_and_targets_keep_their_order() -> None:
+    cheap, dear = gcp("us-central1-a", usd=0.4), gcp("us-central1-b", usd=0.9)
+    assert in_order([EAST_A, EAST_B, cheap, dear]) == [cheap, EAST_A, EAST_B, dear]
+    # What is free was named first.
+    assert in_order([FREE, EAST_A, cheap]) == [FREE, cheap, EAST_A]
+    assert in_order([EAST_A, FREE, cheap]) == [EAST_A, FREE, cheap]
+    # One provider knows best what is best.
+    assert in_order([DEAR, CHEAP]) == [DEAR, CHEAP]

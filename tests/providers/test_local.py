@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cloudrun.errors import WrongUsage
@@ -69,14 +71,17 @@ def test_an_unknown_name_is_a_mistake_and_not_a_missing_gpu(machine) -> None:  #
         offer("T44")
 
 
-def test_it_is_found_by_its_name_and_keeps_the_protocol() -> None:
+def test_it_is_found_by_its_name_and_keeps_the_protocol(tmp_path: Path) -> None:
     assert "local" in base.names()
     provider: base.Provider = base.load("local")
     assert provider.name == "local"
     found = provider.offers(Need())
-    created = provider.create(found[0], "arun", "2026-11-24T09:00:00.000Z")
-    assert created.id == provider.create(found[0], "arun", "2026-11-24T09:00:00.000Z").id
-    provider.terminate(created)
-    provider.terminate(created)
-    assert provider.find() == []
+    order = base.Order("arun", 1, "2026-11-24T09:00:00.000Z", Need(), tmp_path)
+    created = provider.create(found[0], order)
+    assert created.id == provider.create(found[0], order).id
+    assert created.since is None
+    assert provider.gone(created) is None
+    provider.terminate("arun", None, created)
+    provider.terminate("arun", None, created)
+    assert provider.find() == base.Found()
     assert found[0].usd_per_hour == 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -14,13 +12,10 @@ from cloudrun.hosts.ssh import SshHost
 from cloudrun.model.machine import Machine
 from cloudrun.model.offer import Offer
 from cloudrun.model.run import now
-from cloudrun.providers import boot, keys, reach
+from cloudrun.providers import boot, caller, keys, reach
 from cloudrun.providers.aws import calls, ending, images, network, state, tags
 from cloudrun.providers.base import Order
-from cloudrun.providers.caller import caller
 
-# After so many looks without an answer, some ten seconds, we may be somewhere else.
-_STUCK_LOOKS = 2
 # Smaller than any image of AWS's for deep learning, and enough for a torch of one's own.
 _LEAST_DISK_GB = 75
 
@@ -32,7 +27,7 @@ def create(offer: Offer, order: Order) -> Machine:
         subnet = pool.submit(network.way_out, region, offer.zone, need.private_ip)
         image = pool.submit(images.choose, region, offer.gpu, offer.instance_type or "", need.image)
         ways = subnet.result()
-        who = caller(need.ssh_from, ways.range if need.private_ip else None)
+        who = caller.caller(need.ssh_from, ways.range if need.private_ip else None)
         made = keys.make(order.folder)
         ours = tags.tags(order.run_id, order.deadline)
         group = network.make_group(region, ways, f"cloudrun-{order.run_id}", ours)
@@ -131,23 +126,16 @@ def _must_be_open(region: str, instance: str, opened: Future[None]) -> None:
 
 def connect(machine: Machine, person: Person, until: float) -> SshHost:
     """Wait until the machine answers, and log in; see `Provider.connect`."""
-    looks = itertools.count()
+    return reach.reach(
+        machine,
+        person,
+        until,
+        look=lambda: state.look(machine),
+        words=lambda: state.console(machine),
+        admit=lambda who: _admit(machine, who),
+    )
 
-    def look() -> reach.State:
-        if next(looks) == _STUCK_LOOKS:
-            _admit_again(machine)
-        return state.look(machine)
 
-    return reach.reach(machine, person, until, look=look, words=lambda: state.console(machine))
-
-
-def _admit_again(machine: Machine) -> None:
-    """Let us in from where we are now: a laptop may have moved since the machine was created."""
-    if machine.admits is None or machine.private_ip:
-        return
-    # If this cannot be done either, the error is that nothing answers.
-    with contextlib.suppress(CloudrunError):
-        who = caller(None, None)
-        if who != machine.admits:
-            for group in state.groups(machine):
-                network.admit(machine.offer.region or "", group, who)
+def _admit(machine: Machine, who: str) -> None:
+    for group in state.groups(machine):
+        network.admit(machine.offer.region or "", group, who)

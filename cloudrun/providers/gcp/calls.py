@@ -179,7 +179,10 @@ def finish(doing: str, operation: dict[str, Any], scope: str, limit_s: float) ->
 
 def everything(doing: str, path: str, **more: Any) -> list[dict[str, Any]]:
     """All pages of a list; see `insist`."""
-    return [item for page in _pages(doing, path, **more) for item in page.get("items") or []]
+    with reading(doing):
+        return [
+            dict(item) for page in _pages(doing, path, **more) for item in page.get("items") or []
+        ]
 
 
 def aggregated(
@@ -190,13 +193,20 @@ def aggregated(
     """What there is of a kind in all zones and regions, and which of these did not answer."""
     rows: list[dict[str, Any]] = []
     silent: list[str] = []
-    for page in _pages(doing, f"aggregated/{collection}", filter=filter):
+    with reading(doing):
+        _gather(doing, collection, filter, rows, silent)
+    return rows, [last(scope) for scope in dict.fromkeys(silent)]
+
+
+def _gather(
+    doing: str, collection: str, wanted: str, rows: list[dict[str, Any]], silent: list[str]
+) -> None:
+    for page in _pages(doing, f"aggregated/{collection}", filter=wanted):
         silent += page.get("unreachables") or []
         for scope, found in (page.get("items") or {}).items():
-            rows += found.get(collection) or []
+            rows += map(dict, found.get(collection) or [])
             if (found.get("warning") or {}).get("code") not in (None, "NO_RESULTS_ON_PAGE"):
                 silent.append(scope)
-    return rows, [last(scope) for scope in dict.fromkeys(silent)]
 
 
 def _pages(doing: str, path: str, **more: Any) -> Iterator[dict[str, Any]]:
@@ -208,6 +218,19 @@ def _pages(doing: str, path: str, **more: Any) -> Iterator[dict[str, Any]]:
         if not token:
             return
     raise no_sense(doing, f"The list has more than {_MOST_PAGES} pages.")
+
+
+@contextlib.contextmanager
+def reading(doing: str) -> Iterator[None]:
+    """Read an answer; one that lacks what Google says it holds makes no sense.
+
+    Raises:
+        Lost: so it is.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise no_sense(doing, f"{type(error).__name__}: {error}.") from error
 
 
 def last(link: object) -> str:

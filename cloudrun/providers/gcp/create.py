@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,10 +14,9 @@ from cloudrun.hosts.ssh import SshHost
 from cloudrun.model.machine import Machine
 from cloudrun.model.offer import Offer
 from cloudrun.model.run import now, rfc3339
-from cloudrun.providers import boot, keys, reach
+from cloudrun.providers import boot, caller, keys, reach
 from cloudrun.providers.base import Order
-from cloudrun.providers.caller import caller
-from cloudrun.providers.gcp import calls, images, labels, network, state
+from cloudrun.providers.gcp import calls, ending, images, labels, network, state
 from cloudrun.providers.gcp.offers import read_type
 
 # Every image has this user, or makes it of the key's line in the metadata.
@@ -42,13 +41,13 @@ def create(offer: Offer, order: Order) -> Machine:
     with ThreadPoolExecutor(3) as pool:
         image = pool.submit(images.choose, offer.gpu, need.image)
         net = network.way_out(region)
-        who = caller(need.ssh_from, net.range if need.private_ip else None)
+        who = caller.caller(need.ssh_from, net.range if need.private_ip else None)
         made = keys.make(order.folder)
         body = _request(offer, order, image.result(), made, net)
         opened = pool.submit(network.admit, net, order.run_id, region, order.deadline, who)
         since = now()
         _run(offer, order, body)
-        opened.result()
+        _must_be_open(f"zones/{offer.zone}/instances/{body['name']}", opened)
     return Machine(
         id=body["name"],
         offer=offer,
@@ -57,6 +56,7 @@ def create(offer: Offer, order: Order) -> Machine:
         host_key=made.host_public,
         key=str(made.file),
         private_ip=need.private_ip,
+        admits=who if need.ssh_from is None else None,
         since=since,
     )
 
@@ -182,6 +182,15 @@ def _is_settled(refusal: calls.Refusal, body: dict[str, Any], zone: str) -> bool
     return bool(there.get("labels") == body["labels"])
 
 
+def _must_be_open(path: str, opened: Future[None]) -> None:
+    """End the machine at once when nobody can get in, now that it is known."""
+    try:
+        opened.result()
+    except CloudrunError:
+        ending.delete(path)
+        raise
+
+
 def connect(machine: Machine, person: Person, until: float) -> SshHost:
     """Wait until the machine answers, and log in; see `Provider.connect`."""
     return reach.reach(
@@ -190,5 +199,12 @@ def connect(machine: Machine, person: Person, until: float) -> SshHost:
         until,
         look=lambda: state.look(machine),
         words=lambda: state.console(machine),
+        admit=lambda who: _admit(machine, who),
         host_keys=lambda: state.host_keys(machine),
     )
+
+
+def _admit(machine: Machine, who: str) -> None:
+    instance = state.instance(machine)
+    if instance is not None:
+        network.admit_also(instance, machine.offer.region or "", who)

@@ -35,66 +35,60 @@ class _Kind:
 
 def terminate(run_id: str, region: str | None, machine: Machine | None) -> str:
     """End all of a run's in a region; see `Provider.terminate`."""
-    ended = _end_machines(run_id, region, machine)
-    _end_the_rest(run_id, region)
+    stopped = _end_known(run_id, machine) if machine is not None else ""
+    where = f"in {region}" if region else "there"
+    for pause in _LATE if machine is None else _LATE[:1]:
+        time.sleep(pause)
+        _end_all((_MACHINE,), run_id, region, f"has not confirmed the end of what is {where}")
+    ended = stopped or now()
+    # Only now: they guard the machine as long as it lives.
+    _end_all(_REST, run_id, region, f"does not let go of what cloudrun made {where}")
     return ended
 
 
-def _end_machines(run_id: str, region: str | None, machine: Machine | None) -> str:
-    """End the run's machines and wait until Google says that they are gone; when that was."""
-    stopped = _stopped_at(machine) if machine is not None else ""
-    if machine is not None:
-        _delete(state.place(machine))
+def _end_known(run_id: str, machine: Machine) -> str:
+    """End a machine that was created; when it had stopped by itself, empty when it had not.
+
+    Raises:
+        Lost: Google says that it is another's.
+    """
+    found = state.instance(machine)
+    if found is None:
+        return ""
+    if (found.get("labels") or {}).get(labels.RUN) != run_id:
+        raise calls.no_sense("end the machine", f"It says that {machine.id} is another's.")
+    delete(state.place(machine))
+    stopped = found.get("lastStopTimestamp") if found.get("status") in state.ENDED else None
+    with calls.reading("end the machine"):
+        return labels.moment(str(stopped)) if stopped else ""
+
+
+def _end_all(kinds: Sequence[_Kind], run_id: str, region: str | None, what: str) -> None:
+    """End everything of these kinds, whatever becomes of one of them, until nothing is left."""
+    problems: list[CloudrunError] = []
 
     def left() -> list[str]:
-        rows = _mine(_MACHINE, run_id, region)
-        for answer in side_by_side(lambda row: _delete(_path(_MACHINE, row)), rows):
-            if isinstance(answer, CloudrunError):
-                raise answer
-        return [str(row["name"]) for row in rows]
+        problems.clear()
+        rows = [(k, row) for k in kinds for row in _listed(k, run_id, region, problems)]
+        answers = side_by_side(lambda each: delete(_path(*each)), rows)
+        problems.extend(a for a in answers if isinstance(a, CloudrunError) and not _is_in_use(a))
+        return [] if problems else [str(row["name"]) for _, row in rows]
 
-    for pause in _LATE if machine is None else _LATE[:1]:
-        time.sleep(pause)
-        where = f"in {region}" if region else "there"
-        until_none(
-            left, f"Google has not confirmed the end of what cloudrun rented {where}", run_id
-        )
-    return stopped or now()
+    until_none(left, f"Google {what}", run_id)
+    if problems:
+        raise problems[0]
 
 
-def _stopped_at(machine: Machine) -> str:
-    """When a machine stopped by itself; empty when it did not."""
-    with calls.allowing(404):
-        found = calls.insist("look at the machine", "GET", state.place(machine))
-        if found.get("status") in state.ENDED and found.get("lastStopTimestamp"):
-            return labels.moment(str(found["lastStopTimestamp"]))
-    return ""
-
-
-def _end_the_rest(run_id: str, region: str | None) -> None:
-    """End what the machines leave behind, and the rules that guarded them."""
-
-    def left() -> list[str]:
-        rows = [(kind, row) for kind in _REST for row in _listed(kind, run_id, region)]
-        for answer in side_by_side(lambda each: _delete(_path(*each)), rows):
-            if isinstance(answer, CloudrunError) and not _is_in_use(answer):
-                raise answer
-        return [str(row["name"]) for _, row in rows]
-
-    where = f"in {region}" if region else "there"
-    until_none(left, f"Google does not let go of what cloudrun made {where}", run_id)
-
-
-def _listed(kind: _Kind, run_id: str, region: str | None) -> list[dict[str, Any]]:
+def _listed(
+    kind: _Kind, run_id: str, region: str | None, problems: list[CloudrunError]
+) -> list[dict[str, Any]]:
     try:
         return _mine(kind, run_id, region)
-    except (Lost, Throttled):
-        raise
-    except CloudrunError:
-        # cloudrun makes none of these: that they cannot be listed keeps no run from its end.
-        if kind.kind == "address":
-            return []
-        raise
+    except CloudrunError as error:
+        # cloudrun makes no addresses: that they cannot be listed keeps no run from its end.
+        if kind.kind != "address" or isinstance(error, Lost | Throttled):
+            problems.append(error)
+        return []
 
 
 def _mine(kind: _Kind, run_id: str, region: str | None) -> list[dict[str, Any]]:
@@ -106,7 +100,8 @@ def _mine(kind: _Kind, run_id: str, region: str | None) -> list[dict[str, Any]]:
     return [
         row
         for row in rows
-        if _said(kind, row).get(labels.RUN) == run_id
+        if "name" in row
+        and _said(kind, row).get(labels.RUN) == run_id
         and region in (None, _region(kind, row))
         # A disk that is in use goes with its machine.
         and not row.get("users")
@@ -118,7 +113,7 @@ def _is_in_use(error: CloudrunError) -> bool:
     return refusal is not None and refusal.reason == "resourceInUseByAnotherResource"
 
 
-def _delete(path: str) -> None:
+def delete(path: str) -> None:
     """Delete one, and wait for that; that it is gone already is as good."""
     doing = f"end {calls.last(path)}"
     scope = path.rsplit("/", 2)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from cloudrun.providers.gcp import calls, labels
 from cloudrun.providers.patience import side_by_side
 
 _RULE_S = 120.0
-_LET_IN, _KEEP_OUT = "let-in", "keep-out"
 
 
 @dataclass(frozen=True)
@@ -36,22 +36,22 @@ def way_out(region: str) -> Network:
         networks = pool.submit(calls.everything, doing, "global/networks")
         subnets = pool.submit(calls.everything, doing, f"regions/{region}/subnetworks")
         try:
-            found = _usable(networks.result(), subnets.result())
+            with calls.reading(doing):
+                found = list(_usable(networks.result(), subnets.result()))
         except AccessDenied as error:
             refusal = calls.refusal_of(error)
             if refusal is None or refusal.status != 403:
                 raise
             # Who may not look may still use it.
             return Network("global/networks/default")
-    best = next(found, None)
-    if best is None:
+    if not found:
         raise CannotHave(
             f"There is no network in {region} to put a machine into.",
             "Your project has no network with a subnet there.",
             "Make one: gcloud compute networks create default",
             scope="region",
         )
-    return best
+    return found[0]
 
 
 def _usable(networks: list[dict[str, Any]], subnets: list[dict[str, Any]]) -> Iterator[Network]:
@@ -77,31 +77,49 @@ def admit(network: Network, run_id: str, region: str, deadline: str, who: str) -
 
     Asked again, nothing happens.
     """
-    mine = tag(run_id, region)
-    common = {
-        "network": network.link,
-        "direction": "INGRESS",
-        "targetTags": [mine],
-        "description": labels.description(run_id, deadline, region),
-    }
-    rules = [{
-        **common,
-        "name": f"{mine}-{_LET_IN}",
-        "priority": 0,
-        "allowed": [{"IPProtocol": "tcp", "ports": ["22"]}],
-        "sourceRanges": [who],
-    }]  # fmt: skip
+    said = labels.description(run_id, deadline, region)
+    rules = [_let_in(network.link, tag(run_id, region), said, who)]
     if _is_open(network):
-        rules.append({
-            **common,
-            "name": f"{mine}-{_KEEP_OUT}",
-            "priority": 1,
-            "denied": [{"IPProtocol": "all"}],
-            "sourceRanges": ["0.0.0.0/0"],
-        })  # fmt: skip
+        rules.append(_keep_out(network.link, tag(run_id, region), said))
     for answer in side_by_side(_make, rules):
         if answer is not None:
             raise answer
+
+
+def admit_also(instance: dict[str, Any], region: str, who: str) -> None:
+    """Let another range reach port 22 of a machine that is there."""
+    said = labels.read(instance.get("labels") or {})
+    with calls.reading("let you in"):
+        link, mine = instance["networkInterfaces"][0]["network"], tag(said["run"], region)
+        about = labels.description(said["run"], said["deadline"], region)
+    _make(_let_in(link, mine, about, who))
+
+
+def _let_in(network: str, mine: str, said: str, who: str) -> dict[str, Any]:
+    return {
+        # Who comes from elsewhere later needs a rule of another name.
+        "name": f"{mine}-let-in-{zlib.crc32(who.encode()):08x}",
+        "description": said,
+        "network": network,
+        "direction": "INGRESS",
+        "priority": 0,
+        "allowed": [{"IPProtocol": "tcp", "ports": ["22"]}],
+        "sourceRanges": [who],
+        "targetTags": [mine],
+    }
+
+
+def _keep_out(network: str, mine: str, said: str) -> dict[str, Any]:
+    return {
+        "name": f"{mine}-keep-out",
+        "description": said,
+        "network": network,
+        "direction": "INGRESS",
+        "priority": 1,
+        "denied": [{"IPProtocol": "all"}],
+        "sourceRanges": ["0.0.0.0/0"],
+        "targetTags": [mine],
+    }
 
 
 def _is_open(network: Network) -> bool:

@@ -28,10 +28,10 @@ def look(machine: Machine) -> State:
     Raises:
         CloudrunError: Google cannot be asked.
     """
-    instance = _instance(machine)
-    if instance is None or instance.get("status") in (*ENDING, *ENDED):
-        return State(ended=_why(machine, instance))
-    interface = (instance.get("networkInterfaces") or [{}])[0]
+    found = instance(machine)
+    if found is None or found.get("status") in (*ENDING, *ENDED):
+        return State(ended=_why(machine, found))
+    interface = (found.get("networkInterfaces") or [{}])[0]
     if machine.private_ip:
         return State(address=str(interface.get("networkIP") or ""))
     access = (interface.get("accessConfigs") or [{}])[0]
@@ -40,10 +40,10 @@ def look(machine: Machine) -> State:
 
 def gone(machine: Machine) -> str | None:
     """Why the machine is gone, or soon will be; see `Provider.gone`."""
-    instance = _instance(machine)
-    if instance is not None and instance.get("status") not in (*ENDING, *ENDED):
+    found = instance(machine)
+    if found is not None and found.get("status") not in (*ENDING, *ENDED):
         return None
-    return _why(machine, instance)
+    return _why(machine, found)
 
 
 def place(machine: Machine) -> str:
@@ -51,23 +51,31 @@ def place(machine: Machine) -> str:
     return f"zones/{machine.offer.zone}/instances/{machine.id}"
 
 
-def _instance(machine: Machine) -> dict[str, Any] | None:
+def instance(machine: Machine) -> dict[str, Any] | None:
+    """The machine as Google shows it; None when there is none.
+
+    Raises:
+        CloudrunError: Google cannot be asked.
+    """
     with calls.allowing(404):
-        return calls.ask(_DOING, "GET", place(machine))
+        found = calls.insist(_DOING, "GET", place(machine))
+        if found.get("name") != machine.id:
+            raise calls.no_sense(_DOING, f"It shows '{found.get('name')}', not {machine.id}.")
+        return found
     return None
 
 
-def _why(machine: Machine, instance: dict[str, Any] | None) -> str:
+def _why(machine: Machine, found: dict[str, Any] | None) -> str:
     """Why it is gone; the cloud's own deadline and a spot machine's end leave no machine behind."""
     if machine.offer.spot and _was_taken_back(machine):
-        if instance is not None and instance.get("status") in ENDING:
+        if found is not None and found.get("status") in ENDING:
             return f"Google takes the spot machine {machine.id} back within 30 seconds."
         return f"Google took the spot machine {machine.id} back."
     if machine.deadline <= now():
         return f"The machine {machine.id} ended itself at its deadline."
-    if instance is None:
+    if found is None:
         return f"Google has no machine {machine.id} any more."
-    status = clean(str(instance.get("status")))
+    status = clean(str(found.get("status")))
     return f"Google says of the machine {machine.id} that it is {status}."
 
 

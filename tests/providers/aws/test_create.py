@@ -6,7 +6,6 @@ import base64
 import ipaddress
 import json
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -344,9 +343,7 @@ def test_who_has_moved_is_let_in_again(
     from cloudrun.hosts.base import NOBODY
 
     here = ["198.51.100.1/32"]
-    # The package has a function of this name in the module's place.
-    create = sys.modules["cloudrun.providers.aws.create"]
-    monkeypatch.setattr(create, "caller", lambda _said, _subnet: here[0])
+    monkeypatch.setattr(caller, "caller", lambda _said, _subnet: here[0])
     monkeypatch.setattr(reach, "_LOOK_EVERY_S", 0.1)
     monkeypatch.setattr(reach, "_answers", lambda _address: False)
     machine = aws.create(OFFER, order(need=msgspec.structs.replace(NEED, ssh_from=None)))

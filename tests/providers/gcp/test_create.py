@@ -22,7 +22,7 @@ from cloudrun.errors import (
     WrongUsage,
 )
 from cloudrun.hosts.base import NOBODY
-from cloudrun.providers import caller, gcp, keys
+from cloudrun.providers import caller, gcp, keys, reach
 from cloudrun.providers.base import Order
 from cloudrun.providers.gcp import images
 from tests.doubles import gce_world
@@ -337,3 +337,39 @@ def test_a_machine_that_ends_at_boot_is_given_up_at_once(paper: Cloud, order: Or
     with pytest.raises(HostUnreachable, match="TERMINATED"):
         gcp.connect(machine, NOBODY, began + 60)
     assert time.monotonic() - began < 20
+
+
+def test_who_has_moved_is_let_in_again(
+    paper: Cloud, order: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = ["198.51.100.1/32"]
+    monkeypatch.setattr(caller, "caller", lambda _said, _network: here[0])
+    monkeypatch.setattr(reach, "_LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(reach, "_TRY_EVERY_S", 0.02)
+    monkeypatch.setattr(reach, "_answers", lambda _address: False)
+    machine = gcp.create(OFFER, order(need=msgspec.structs.replace(NEED, ssh_from=None)))
+
+    def let_in() -> list[str]:
+        ours = [rule for name, rule in rules(paper).items() if "let-in" in name]
+        return sorted(rule["sourceRanges"][0] for rule in ours)
+
+    for moved in ("198.51.100.1/32", "198.51.100.2/32"):
+        here[0] = moved
+        with pytest.raises(HostUnreachable):
+            gcp.connect(machine, NOBODY, time.monotonic() + 0.5)
+    assert let_in() == ["198.51.100.1/32", "198.51.100.2/32"]
+    # A range that the user named is not widened.
+    here[0] = "198.51.100.3/32"
+    named = msgspec.structs.replace(machine, admits=None)
+    with pytest.raises(HostUnreachable):
+        gcp.connect(named, NOBODY, time.monotonic() + 0.5)
+    assert len(let_in()) == 2
+    gcp.terminate("abc", "us-central1", machine)
+    assert let_in() == []
+
+
+def test_a_machine_that_nobody_can_reach_is_not_kept(paper: Cloud, order: Orders) -> None:
+    paper.deny.add("compute.firewalls.create")
+    with pytest.raises(AccessDenied, match="compute.firewalls.create"):
+        gcp.create(OFFER, order())
+    assert not paper.instances

@@ -202,3 +202,36 @@ def test_a_spot_machine_that_is_taken_back(paper: Cloud, order: Orders) -> None:
     paper.preempt(other.id, notice_s=0)
     assert "took the spot machine" in (gcp.gone(other) or "")
     assert other.id not in paper.instances
+
+
+def test_one_kind_that_cannot_be_ended_keeps_no_other_from_its_end(
+    paper: Cloud, machine: Machine
+) -> None:
+    paper.instances[machine.id]["disks"][0]["autoDelete"] = False
+    paper.deny.add("compute.disks.list")
+    with pytest.raises(AccessDenied, match="compute.disks.list"):
+        gcp.terminate("abc", "us-central1", machine)
+    assert left(paper) == [machine.id]
+    assert paper.named("disks") == [machine.id]
+
+
+def test_a_machine_that_became_anothers_is_not_ended(paper: Cloud, machine: Machine) -> None:
+    paper.instances[machine.id]["labels"] = {"cloudrun-run": "other"}
+    with pytest.raises(HostUnreachable, match="is another's"):
+        gcp.terminate("abc", "us-central1", machine)
+    assert machine.id in paper.instances
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"items": [1]}, {"items": {"zones/a": None}}, {"items": {"zones/a": {"instances": [7]}}}],
+)
+def test_an_answer_that_is_none_is_not_taken_for_nothing(
+    paper: Cloud, machine: Machine, monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    act = paper._act
+    monkeypatch.setattr(
+        paper, "_act", lambda r, f: answer if r.method == "instances.aggregatedList" else act(r, f)
+    )
+    with pytest.raises(HostUnreachable, match="no answer that makes sense"):
+        gcp.terminate("abc", "us-central1", None)
