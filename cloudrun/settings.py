@@ -36,11 +36,12 @@ _MOST_SHOWN = 60
 
 @dataclass(frozen=True)
 class Places:
-    """Where cloudrun keeps things: settings, state (the journal), data (reports)."""
+    """Where cloudrun keeps things: settings, state (the journal), data (reports), a cache."""
 
     settings: Path
     state: Path
     data: Path
+    cache: Path
 
     @property
     def store(self) -> Path:
@@ -67,12 +68,15 @@ def places() -> Places:
     home = os.environ.get("CLOUDRUN_HOME")
     if home:
         root = Path(home).expanduser().absolute()
-        return Places(root, root / "state", root / "data")
+        return Places(root, root / "state", root / "data", root / "cache")
     import platformdirs
 
     folders = platformdirs.PlatformDirs("cloudrun", appauthor=False, roaming=False)
     return Places(
-        Path(folders.user_config_dir), Path(folders.user_state_dir), Path(folders.user_data_dir)
+        Path(folders.user_config_dir),
+        Path(folders.user_state_dir),
+        Path(folders.user_data_dir),
+        Path(folders.user_cache_dir),
     )
 
 

@@ -9,6 +9,7 @@ if [ -e end ]; then
     tail -c "+$((err_at + 1))" err >&2
     exit 0
 fi
+boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
 exec 5<&0
 tail -c "+$((out_at + 1))" -f out 2>/dev/null &
 out=$!
@@ -20,8 +21,9 @@ pause=0.01
 turns=0
 while [ ! -e end ] && kill -0 "$out" 2>/dev/null; do
     # The supervisor writes `pid` a moment after it was started.
-    if read -r supervisor _ 2>/dev/null <pid; then
-        kill -0 "$supervisor" 2>/dev/null || break
+    if read -r supervisor _ then 2>/dev/null <pid; then
+        # After a restart of the machine the number is another process's.
+        [ "$then" = "$boot" ] && kill -0 "$supervisor" 2>/dev/null || break
     fi
     sleep "$pause"
     # A short job's end is seen at once; a long one is not to be disturbed.

@@ -6,6 +6,7 @@ port=$("$python" -c 'import socket
 with socket.socket() as s:
     s.bind(("127.0.0.1", 0))
     print(s.getsockname()[1])') || exit 1
+case $python in */.cloudrun/environments/*) touch "${python%/bin/python}.used" ;; esac
 root=
 [ "$(id -u)" = 0 ] && root=--allow-root
 # The token is in the environment, not in the command line, which everybody can list.

@@ -34,6 +34,8 @@ ASK_S = 20.0
 PROBE_S = 240.0
 MOST_PYTHONS = 60
 TAIL_BYTES = 30000
+# So long an environment is kept that nothing uses.
+UNUSED_S = 30 * 24 * 3600
 # The user's settings for pip stay as they are, but for what would change where it installs
 # and what it says: without a retry it does not say that there is no network.
 QUIET = {
@@ -207,7 +209,7 @@ def tool(name):
 def environments():
     """The Pythons of our environments. One that is not whole has no such name."""
     paths = glob.glob(os.path.join(ENVIRONMENTS, "*", "bin", "python"))
-    return [path for path in paths if re.fullmatch("[0-9a-f]{16}", path.split(os.sep)[-3])]
+    return [path for path in paths if is_recipe(path.split(os.sep)[-3])]
 
 
 def about(path, order):
@@ -305,7 +307,9 @@ def build(order):
             already = made(name, order)
             if alone and not already:
                 tidy(name)
+                remove_unused(name)
             python = already or make(name, log, order)
+            touch(name)
     except Failed as failure:
         step, why = failure.args
         return {"is": "failed", "step": step, "why": why, "log": log, "tail": tail(log)}
@@ -335,7 +339,7 @@ def make(name, log, order):
 
 
 @contextlib.contextmanager
-def locked(path):
+def locked(path, wait=True):
     """Hold the lock of a recipe, so that two do not download the same gigabytes.
 
     Where the file system has no locks we go on without: nothing depends on it
@@ -345,6 +349,9 @@ def locked(path):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not wait:
+                yield False
+                return
             say(**{"is": "step", "step": "wait"})
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:
@@ -373,6 +380,76 @@ def tidy(name):
     for path in glob.glob(glob.escape(name) + ".*"):
         if os.path.isdir(path):
             shutil.rmtree(path, ignore_errors=True)
+
+
+# ---- environments that nothing uses
+
+
+def remove_unused(but):
+    """Take away the environments that nothing has used for long; not this one, which is made."""
+    names = {path.partition(".")[0] for path in os.listdir(ENVIRONMENTS)}
+    found = [os.path.join(ENVIRONMENTS, name) for name in names if is_recipe(name)]
+    old = [name for name in found if name != but and is_old(name)]
+    # Torch may lie in one, and the packages that are used with it in another on top.
+    kept = [name for name in found if name not in old]
+    count = sum(remove(name) for name in old if not any(lies_on(top, name) for top in kept))
+    if count:
+        say(**{"is": "removed", "count": count})
+
+
+def is_recipe(name):
+    """Whether a name is that of an environment's recipe."""
+    return re.fullmatch("[0-9a-f]{16}", name) is not None
+
+
+def is_old(name):
+    """Whether it was used long ago. One that does not tell is taken to be used now."""
+    if not os.path.exists(name + ".used"):
+        touch(name)
+    return time.time() - os.path.getmtime(name + ".used") > UNUSED_S
+
+
+def touch(name):
+    """Note that an environment is used; so does each job that begins in it."""
+    with contextlib.suppress(OSError), open(name + ".used", "a"):
+        os.utime(name + ".used")
+
+
+def lies_on(top, name):
+    """Whether an environment sees the packages of another."""
+    paths = glob.glob(glob.escape(top) + "/lib/python*/site-packages/cloudrun_between.pth")
+    return any(name.encode() in contents(path) for path in paths)
+
+
+def remove(name):
+    """Take an environment away, unless it is being made, or a process is at work in it."""
+    with locked(name + ".lock", wait=False) as alone:
+        if not alone or in_use(name):
+            return False
+        tidy(name)
+        for path in (name + ".log", name + ".used"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        return True
+
+
+def in_use(name):
+    """Whether a process was started from an environment, has it on its path or has loaded it."""
+    wanted = name.encode()
+    return any(
+        wanted in contents(path)
+        for what in ("cmdline", "environ", "maps")
+        for path in glob.glob("/proc/[0-9]*/" + what)
+    )
+
+
+def contents(path):
+    """A file's contents; nothing where it is gone, or another's."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
 def fill(folder, order, log):

@@ -3,5 +3,7 @@
 # folder, from the home
 cd && cd "$folder" 2>/dev/null || exit 0
 [ -e end ] && exit 0
-read -r supervisor _ <pid && kill -TERM "$supervisor" 2>/dev/null
+boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
+# After a restart of the machine the number is another process's.
+read -r supervisor _ then <pid && [ "$then" = "$boot" ] && kill -TERM "$supervisor" 2>/dev/null
 exit 0

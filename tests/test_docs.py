@@ -51,8 +51,10 @@ def test_a_command_of_the_documents_exists(page: Path, line: str) -> None:
     while True:
         values, words, given = current.make_parser(context).parse_args(words)
         for option in given:
-            if isinstance(option, click.Option) and option.name in values:
-                option.type_cast_value(context, values[option.name])
+            value = values.get(option.name or "")
+            # An option that may stand alone has no value then.
+            if isinstance(option, click.Option) and isinstance(value, str | list | tuple):
+                option.type_cast_value(context, value)
         if not (isinstance(current, click.Group) and words):
             break
         name, *words = words

@@ -55,7 +55,7 @@ SECTIONS: dict[str, dict[str, _Entry]] = {
     "Look first": {
         "gpus": _Entry("gpus", "Which GPU: facts, prices, what fits."),
         "offers": _Entry("offers", "What can be had now, cheapest first."),
-        "doctor": _Entry("doctor", "This machine, and your accounts: what works, what is missing."),
+        "doctor": _Entry("doctor", "This machine, your accounts, your hosts: what works there."),
     },
     "cloudrun itself": {
         "config": _Entry("config", "Settings: show them and where they come from, set, path."),

@@ -14,6 +14,7 @@ from cloudrun import settings
 from cloudrun.cli import defaults, output
 from cloudrun.errors import CloudrunError
 from cloudrun.hosts.local import torch_line
+from cloudrun.model.need import SSH, provider_of
 from cloudrun.providers import base as providers
 from cloudrun.providers.base import Finding
 from cloudrun.workloads.driver import nvidia, torch_version
@@ -32,13 +33,18 @@ print(kind)
 
 
 @click.command("doctor", cls=output.Command)
+@click.option("--on", metavar="TARGET",
+              help="Only this: aws, ssh://[USER@]HOST[:PORT], a name of the settings.")  # fmt: skip
 @output.json_option
-def command(json: bool) -> int:
-    """Look at this machine: Python, driver, torch, settings, room for reports.
+def command(on: str | None, json: bool) -> int:
+    """Look at this machine, your accounts, and the machines that your settings name.
 
+    This machine: Python, driver, torch, settings, room for reports. A machine
+    over SSH: whether it can be reached, its key is known and yours opens it,
+    and what Python and GPU it has; nothing is asked.
     The exit status is 1 when something does not work.
     """
-    findings = list(_all())
+    findings = list(_all() if on is None else _on(on))
     if json:
         output.print_json([_as_row(finding) for finding in findings])
     else:
@@ -54,6 +60,19 @@ def _all() -> Iterator[Finding]:
     yield _device()
     yield _settings()
     yield _store()
+
+
+def _on(text: str) -> Iterator[Finding]:
+    """Look at the targets alone."""
+    names = {target: name for name, target in settings.hosts().items()}
+    targets = defaults.targets(text)
+    over_ssh = {names.get(each, each.removeprefix(SSH)): each for each in targets if SSH in each}
+    if over_ssh:
+        from cloudrun.providers.ssh import look_at
+
+        yield from look_at(over_ssh)
+    for name in dict.fromkeys(provider_of(each) for each in targets if SSH not in each):
+        yield from providers.load(name).check()
 
 
 def _python() -> Finding:

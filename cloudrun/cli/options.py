@@ -197,7 +197,7 @@ def _approve(plan: Plan, yes: bool, progress: Progress) -> None:
         return
     progress.pause()
     for line in _plan_lines(plan):
-        output.say(line)
+        click.echo(line, err=True)
     if yes or (plan.offers[0].provider == "rehearsal" and not sys.stdin.isatty()):
         return
     if not sys.stdin.isatty():
@@ -222,34 +222,33 @@ def show_plan(plan: Plan, json: bool) -> None:
 
 
 def _plan_lines(plan: Plan) -> list[str]:
-    best = plan.offers[0]
+    return [output.hanging(f"{label:<10}", text) for label, text in _plan_rows(plan)]
+
+
+def _plan_rows(plan: Plan) -> Iterator[tuple[str, str]]:
+    """What is to be done, where, for how long and for how much, each with its label."""
+    best, command = plan.offers[0], plan.need.command
     price = "free" if best.usd_per_hour == 0 else f"{format_usd(best.usd_per_hour)} an hour"
-    lines = [
-        f"Where     {clean(best.where)}: {clip(clean(best.device_in_words), 40)}, {price}",
-        f"What      {clip(clean(plan.need.in_words()), 60)}",
-    ]
-    if best.price_note:
-        lines[0] += f" ({best.price_note}, {best.price_as_of})"
+    note = f" ({best.price_note}, {best.price_as_of})" if best.price_note else ""
+    yield "Where", f"{best.where}: {clip(best.device_in_words, 40)}, {price}{note}"
+    yield "What", clip(clean(plan.need.in_words()), 60)
     if len(plan.offers) > 1:
-        lines.append(f"Else      {_others(plan)}")
-    if plan.need.command is not None and best.provider != "local":
-        lines.append(f"Pushes    {clip(clean(plan.need.command.folder), 60)}, as a whole")
-    if plan.need.command is None:
-        lines.append(f"Time      about {format_duration(plan.seconds)}")
-    most = plan.deadline_s / 3600 * best.usd_per_hour
+        yield "Else", _others(plan)
+    if command is not None and best.provider != "local":
+        yield "Pushes", f"{clip(clean(command.folder), 60)}, as a whole"
+    if command is None:
+        yield "Time", f"about {format_duration(plan.seconds)}"
     ends = "; the machine then ends itself, whatever happens here" if best.boot_s else ""
+    yield "Deadline", f"over after at most {format_duration(plan.deadline_s)}{ends}"
+    most = plan.deadline_s / 3600 * best.usd_per_hour
     limit = f", at most {format_usd(most)}" if most else ""
-    return [
-        *lines,
-        f"Deadline  over after at most {format_duration(plan.deadline_s)}{ends}",
-        f"Cost      about {format_usd(plan.usd)}{limit}",
-    ]
+    yield "Cost", f"about {format_usd(plan.usd)}{limit}"
 
 
 def _others(plan: Plan) -> str:
     """What is tried when the best offer cannot be had."""
     others = plan.offers[1:]
-    named = ", ".join(dict.fromkeys(clean(offer.where) for offer in others[:3]))
+    named = ", ".join(dict.fromkeys(offer.where for offer in others[:3]))
     dearest = max(offer.usd_per_hour for offer in others)
     more = f" and {len(others) - 3} more" if len(others) > 3 else ""
     return f"{named}{more}, up to {format_usd(dearest)} an hour"

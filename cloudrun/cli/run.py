@@ -31,7 +31,7 @@ if TYPE_CHECKING:
               help="A folder of data, pushed once and kept there. Repeatable.")  # fmt: skip
 @click.option("--requirements", metavar="FILE",
               help="Packages to install. [default: what requirements.txt or pyproject.toml "
-              "ask for]")  # fmt: skip
+              "ask for; on this machine nothing]")  # fmt: skip
 @options.rented
 @options.limits(ttl="2h")
 @options.manner

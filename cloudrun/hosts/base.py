@@ -7,9 +7,12 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from cloudrun.model.need import Need
+
+if TYPE_CHECKING:
+    from cloudrun.reports.schema import Environment
 
 # Shells tell the death by a signal as an exit status from here on.
 _SIGNALLED = 128
@@ -168,6 +171,10 @@ class Host(Protocol):
 
     def pull(self, need: Need) -> int:
         """Bring home the results that are new or have changed; returns how many files."""
+        ...
+
+    def describe(self) -> Environment | None:
+        """Say what the machine is, for the report of a command; None when it cannot be told."""
         ...
 
     def forget(self, run_id: str) -> None:

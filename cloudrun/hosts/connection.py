@@ -37,6 +37,8 @@ _MARKED = f"{_MARK}\n".encode()
 _MOST_NOISE = 2**16
 _TRIES = 3
 _UNUSABLE = "locked, with nobody to ask: ssh-add it; or no key that can be read"
+# What the library raises when a connection breaks.
+_BROKEN = (paramiko.SSHException, OSError, EOFError)
 # Large, so that the thread that receives is not woken for every packet of a stream.
 _CHUNK = 2**20
 
@@ -83,7 +85,7 @@ class Connection:
         try:
             channel = self.transport.open_session(timeout=CONNECT_S)
             channel.exec_command(command)
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except _BROKEN as error:
             raise self._lost(error) from error
         return channel
 
@@ -115,7 +117,9 @@ class Connection:
             for buffer in buffers:
                 with buffer._lock:
                     buffer._event = None
-            channel.close()
+            # It says so to the host, which may be gone.
+            with contextlib.suppress(*_BROKEN):
+                channel.close()
 
     def warm(self) -> None:
         """Start a shell for the first script already."""
@@ -149,7 +153,7 @@ class Connection:
             return self.transport.open_channel(
                 "direct-tcpip", (host, port), origin, timeout=CONNECT_S
             )
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except _BROKEN as error:
             raise HostUnreachable(
                 f"Port {port} cannot be reached through {self.hop}.", f"{error}."
             ) from error
@@ -160,7 +164,7 @@ class Connection:
             channel = self.transport.open_session(timeout=CONNECT_S)
             channel.get_pty(terminal, columns, rows)
             channel.invoke_shell()
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except _BROKEN as error:
             raise self._lost(error) from error
         return channel
 
@@ -183,7 +187,7 @@ class Connection:
         """Send bytes to a command's stdin."""
         try:
             channel.sendall(data)
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except _BROKEN as error:
             raise self._lost(error) from error
 
     def receive(
@@ -199,13 +203,20 @@ class Connection:
             # Asked first: what comes after "over" was told is read below all the same.
             over = (channel.exit_status_ready() and channel.eof_received) or channel.closed
             if channel.recv_ready():
-                yield 1, channel.recv(_CHUNK)
+                yield 1, self._take(channel.recv)
             elif channel.recv_stderr_ready():
-                yield 2, channel.recv_stderr(_CHUNK)
+                yield 2, self._take(channel.recv_stderr)
             elif over:
                 return
             elif not select.select([wake], [], [], limit_s)[0]:
                 raise self._lost(f"Nothing came from it for {limit_s:.0f} s")
+
+    def _take(self, receive: Callable[[int], bytes]) -> bytes:
+        """Take what has come; the host is told that there is room again, and may be gone."""
+        try:
+            return receive(_CHUNK)
+        except _BROKEN as error:
+            raise self._lost(error) from error
 
     def status(self, channel: paramiko.Channel) -> int:
         """The exit status of a command that has ended; 128 and more: killed by a signal.
@@ -223,7 +234,9 @@ class Connection:
         return Unavailable(f"The disk of {self.hop} is full.", "", "Make room on it.")
 
     def _lost(self, why: object) -> HostUnreachable:
-        return HostUnreachable(f"The connection to {self.hop} was lost.", f"{why}.")
+        # The library's word for a connection that just ended is an error without words.
+        said = str(why).removesuffix(".")
+        return HostUnreachable(f"The connection to {self.hop} was lost.", said and f"{said}.")
 
     def close(self) -> None:
         """Close the connection and those below it."""
@@ -244,7 +257,12 @@ def end_input(channel: paramiko.Channel) -> None:
     have answered the command's end in between, and for a channel that is gone the
     server ends the whole connection.
     """
-    inside: Any = channel
+    # That the connection is broken is seen by who reads the answer.
+    with contextlib.suppress(*_BROKEN):
+        _send_end(channel)
+
+
+def _send_end(inside: Any) -> None:
     with inside.lock:
         message = inside._send_eof()
         # While keys are exchanged anew, its thread may need the lock first.
@@ -358,7 +376,7 @@ def _through(transport: paramiko.Transport, hop: Hop) -> paramiko.Channel:
         return transport.open_channel(
             "direct-tcpip", (hop.host, hop.port), ("127.0.0.1", 0), timeout=CONNECT_S
         )
-    except (paramiko.SSHException, EOFError, OSError) as error:
+    except _BROKEN as error:
         raise HostUnreachable(
             f"{hop} cannot be reached through its jump host.",
             f"{error}.",
@@ -386,7 +404,7 @@ def _shake_hands(
     try:
         transport.start_client(timeout=CONNECT_S)
         key = transport.get_remote_server_key()
-    except (paramiko.SSHException, EOFError, OSError) as error:
+    except _BROKEN as error:
         raise _unreachable(hop, error) from error
     kind = transport.host_key_type or key.get_name()
     certificate = key.public_blob if kind.endswith(_CERTIFICATE) else None
@@ -451,7 +469,7 @@ def _log_in(transport: paramiko.Transport, hop: Hop, person: Person) -> None:
             ) from error
         except paramiko.AuthenticationException:
             continue
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except _BROKEN as error:
             raise AccessDenied(
                 f"{hop} closed the connection during the log-in.",
                 f"Tried: {', '.join(tried)}. It may allow few tries.",

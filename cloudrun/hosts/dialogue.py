@@ -117,6 +117,12 @@ class Step(msgspec.Struct, frozen=True, tag_field="is", tag="step"):
     step: _Short
 
 
+class Removed(msgspec.Struct, frozen=True, tag_field="is", tag="removed"):
+    """Environments that nothing had used for long were removed."""
+
+    count: Annotated[int, Meta(ge=1)]
+
+
 class Downloading(msgspec.Struct, frozen=True, tag_field="is", tag="downloading"):
     """A large file is about to be downloaded."""
 
@@ -144,7 +150,19 @@ class Stopped(msgspec.Struct, frozen=True, tag_field="is", tag="stopped"):
     """Everything was stopped."""
 
 
-Message = Seen | NoPython | Beat | Probing | Probed | Step | Downloading | Built | Failed | Stopped
+Message = (
+    Seen
+    | NoPython
+    | Beat
+    | Probing
+    | Probed
+    | Step
+    | Removed
+    | Downloading
+    | Built
+    | Failed
+    | Stopped
+)
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 

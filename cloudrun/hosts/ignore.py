@@ -47,12 +47,13 @@ class Pattern:
 class Level:
     """The patterns of one file, and any of them in one look, since most paths match none.
 
-    Paths count from the root of the scan: `prefix` is what leads to it from a
-    file above it, `depth` is how much to cut off for a file below it.
+    `file` is the file's name. Paths count from the root of the scan: `prefix` is what
+    leads to it from a file above it, `depth` how much to cut off for a file below it.
     """
 
     patterns: tuple[Pattern, ...]
     any_of_them: re.Pattern[str]
+    file: str
     prefix: str = ""
     depth: int = 0
 
@@ -67,13 +68,16 @@ class Level:
         return None
 
 
-def is_ignored(path: str, is_folder: bool, levels: Iterable[Level]) -> bool:
-    """Whether a path is ignored; `levels`: the patterns that hold there, the deepest first."""
+def ignored_by(path: str, is_folder: bool, levels: Iterable[Level]) -> str:
+    """The name of the file by which a path is ignored; empty where it is not.
+
+    `levels`: the patterns that hold there, the deepest first.
+    """
     for level in levels:
         verdict = level.says(path, is_folder)
         if verdict is not None:
-            return verdict
-    return False
+            return level.file if verdict else ""
+    return ""
 
 
 def levels_above(root: Path) -> list[Level]:
@@ -87,19 +91,21 @@ def levels_above(root: Path) -> list[Level]:
     for folder in folders[1 : len(root.parts) - len(top.parts) + 1]:
         levels += levels_in(folder, prefix=_prefix(folder, root))
     exclude = _git_folder(top / ".git") / "info" / "exclude"
-    return levels + _read(exclude, _prefix(top, root), 0)
+    return levels + _read(exclude, ".git/info/exclude", _prefix(top, root), 0)
 
 
 def levels_in(folder: Path, prefix: str = "", depth: int = 0) -> list[Level]:
     """The patterns that a folder's own files hold, those that count most first."""
-    return [level for name in reversed(FILES) for level in _read(folder / name, prefix, depth)]
+    return [
+        level for name in reversed(FILES) for level in _read(folder / name, name, prefix, depth)
+    ]
 
 
 def _prefix(folder: Path, root: Path) -> str:
     return "".join(f"{part}/" for part in root.parts[len(folder.parts) :])
 
 
-def _read(path: Path, prefix: str, depth: int) -> list[Level]:
+def _read(path: Path, name: str, prefix: str, depth: int) -> list[Level]:
     try:
         text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     except OSError:
@@ -108,7 +114,7 @@ def _read(path: Path, prefix: str, depth: int) -> list[Level]:
         pattern for line in text.split("\n") if (pattern := parse(line.removesuffix("\r")))
     )
     either = "|".join(f"(?:{pattern.regex.pattern})" for pattern in patterns)
-    return [Level(patterns, re.compile(either, re.DOTALL), prefix, depth)] if patterns else []
+    return [Level(patterns, re.compile(either, re.DOTALL), name, prefix, depth)] if patterns else []
 
 
 def parse(line: str) -> Pattern | None:

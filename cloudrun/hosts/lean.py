@@ -8,6 +8,7 @@ for nothing else; `bring_invoke` gives it back for that. Import paramiko by
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from typing import Any
 
@@ -20,6 +21,9 @@ try:
 finally:
     if _there is None:
         del sys.modules["invoke"]
+
+# What goes wrong is told by our own errors; its tracebacks would go to the terminal.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 __all__ = ["bring_invoke", "paramiko"]
 

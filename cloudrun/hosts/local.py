@@ -18,10 +18,11 @@ from typing import IO
 
 from cloudrun.catalog.wheels import install_line
 from cloudrun.errors import Bug, DeadlineReached, WorkloadFailed
-from cloudrun.hosts import tied
+from cloudrun.hosts import describe, tied
 from cloudrun.hosts.base import Chunk, Job, JobEnd, Ready, Tell, Work
-from cloudrun.model.need import Need
+from cloudrun.model.need import Command, Need
 from cloudrun.reports.build import WORKLOADS
+from cloudrun.reports.schema import Environment
 from cloudrun.workloads.driver import Nvidia, torch_version
 
 _OLDEST_TORCH = (2, 0)
@@ -40,9 +41,12 @@ class LocalHost:
         self._nvidia = nvidia
 
     def prepare(self, need: Need, tell: Tell, until: float) -> Ready:
-        """Use the Python that runs cloudrun. torch is looked up, not loaded: that takes seconds."""
+        """Use the Python that runs cloudrun. torch is looked up, not loaded: that takes seconds.
+
+        A command of the user's finds its own; see `local_python` for packages asked for by name.
+        """
         if need.command is not None:
-            return Ready("", "")
+            return _ready_for(need.command, tell, until)
         installed = torch_version()
         if installed is None:
             raise WorkloadFailed(
@@ -67,7 +71,8 @@ class LocalHost:
             script, *arguments = work.argv
             argv = (ready.python, str(WORKLOADS / script), *arguments, "--tied")
             return LocalJob(argv, None, {**_our_own_path(), **work.environment})
-        path = work.environment.get("PATH", os.environ.get("PATH"))
+        variables = {**_programs_of(ready), **work.environment}
+        path = variables.get("PATH", os.environ.get("PATH"))
         if shutil.which(work.argv[0], path=path) is None:
             raise WorkloadFailed(
                 f"The command '{work.argv[0]}' cannot be started.",
@@ -75,7 +80,7 @@ class LocalHost:
                 "Look at its spelling, and at its permissions.",
             )
         argv = (sys.executable, tied.__file__, *work.argv)
-        return LocalJob(argv, Path(need.command.folder), work.environment)
+        return LocalJob(argv, Path(need.command.folder), variables)
 
     def resume(self, run_id: str, out_at: int, err_at: int) -> Job:
         """Nothing to go on with: a job here ends with its cloudrun."""
@@ -85,11 +90,32 @@ class LocalHost:
         """Nothing: what a command makes here is here."""
         return 0
 
+    def describe(self) -> Environment:
+        """Say what this machine is."""
+        return describe.here().environment
+
     def forget(self, run_id: str) -> None:
         """Nothing is left."""
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _ready_for(command: Command, tell: Tell, until: float) -> Ready:
+    """What is the user's is taken as it is, unless packages are asked for by name."""
+    if not command.requirements_named or command.requirements is None:
+        return Ready("", "")
+    from cloudrun.hosts import local_python
+
+    return local_python.prepare(command.requirements, Path(command.folder), tell, until)
+
+
+def _programs_of(ready: Ready) -> dict[str, str]:
+    """Lets a command find the Python that was made ready for it."""
+    if not ready.python:
+        return {}
+    paths = [str(Path(ready.python).parent), *filter(None, [os.environ.get("PATH")])]
+    return {"PATH": os.pathsep.join(paths)}
 
 
 class LocalJob:

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from cloudrun.errors import AccessDenied, BadData, BadSettings
-from cloudrun.hosts.ignore import Level, is_ignored, levels_above, levels_in
+from cloudrun.hosts.ignore import Level, ignored_by, levels_above, levels_in
 
 _NAMES_LEFT_OUT = (".git", "__pycache__")
 _ENVIRONMENT = "pyvenv.cfg"
@@ -86,6 +86,15 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
     digest: str
 
 
+@dataclass
+class Ignored:
+    """What was left out by ignore files: how many files, folders as a whole, and by which files."""
+
+    files: int = 0
+    folders: int = 0
+    by: set[str] = field(default_factory=set)
+
+
 @dataclass(frozen=True)
 class Scan:
     """A folder as it is: its entries, the stamps of its files, and what was left out and why."""
@@ -93,6 +102,7 @@ class Scan:
     entries: Manifest
     stamps: dict[str, Stamp]
     notes: list[str] = field(default_factory=list)
+    ignored: Ignored = field(default_factory=Ignored)
 
 
 @dataclass(frozen=True)
@@ -156,13 +166,22 @@ def _look_into(
         is_folder = item.is_dir(follow_symlinks=False)
         if item.name in _NAMES_LEFT_OUT or path in leave_out:
             continue
-        if is_ignored(path, is_folder, levels):
+        if by := ignored_by(path, is_folder, levels):
+            _count(found.ignored, is_folder, by)
             continue
         if is_folder and os.path.exists(os.path.join(item.path, _ENVIRONMENT)):
             continue
         _add(item, path, cache, found)
         if is_folder:
             _look_into(root, path + "/", levels, leave_out, cache, found)
+
+
+def _count(ignored: Ignored, is_folder: bool, by: str) -> None:
+    ignored.by.add(by)
+    if is_folder:
+        ignored.folders += 1
+    else:
+        ignored.files += 1
 
 
 def _add(item: os.DirEntry[str], path: str, cache: Mapping[str, Known], found: Scan) -> None:

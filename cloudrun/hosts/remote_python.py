@@ -36,6 +36,7 @@ from cloudrun.hosts.dialogue import (
     Probing,
     Python,
     Refusal,
+    Removed,
     Seen,
     Step,
     order,
@@ -489,6 +490,9 @@ def _sentence(message: Message, recipe: _Recipe | None) -> str:
             f"Trying torch {message.torch} of {message.path} on the device; "
             "its first load can take a minute ..."
         )
+    if isinstance(message, Removed):
+        old = "1 environment" if message.count == 1 else f"{message.count} environments"
+        return f"Removed {old} that cloudrun had made there and nothing had used for 30 days."
     if isinstance(message, Downloading):
         return f"Downloading {message.file} ({message.size}) ..."
     if isinstance(message, Step) and recipe is not None:

@@ -20,8 +20,8 @@ from shlex import quote
 
 from cloudrun import settings
 from cloudrun.catalog.gpus import how_many
-from cloudrun.errors import HostUnreachable, Unavailable, WorkloadFailed
-from cloudrun.hosts import jobs, scripts, transfer
+from cloudrun.errors import CloudrunError, HostUnreachable, Unavailable, WorkloadFailed
+from cloudrun.hosts import describe, jobs, scripts, transfer
 from cloudrun.hosts.archive import Limits
 from cloudrun.hosts.base import NOBODY, Job, Person, Ready, Tell, Work
 from cloudrun.hosts.connection import Connection, connect
@@ -31,6 +31,7 @@ from cloudrun.model.events import Event, Noted
 from cloudrun.model.need import Command, GpuRequest, Need
 from cloudrun.model.words import clean, format_bytes
 from cloudrun.reports.build import WORKLOADS, workload_sha256
+from cloudrun.reports.schema import Environment
 
 HOME = ".cloudrun"
 # What may come home at a time: more than a training leaves behind, less than a bomb.
@@ -152,6 +153,14 @@ class SshHost:
                 self._person.tell(note)
         return pulled.files
 
+    def describe(self) -> Environment | None:
+        """Say what the machine is; see `Host.describe`."""
+        try:
+            return describe.there(self.link.connection).environment
+        except CloudrunError:
+            # The report goes without it.
+            return None
+
     def forget(self, run_id: str) -> None:
         """Remove the run's folder; see `Host.forget`."""
         script = f"cd && rm -rf {quote(f'{HOME}/runs/{run_id}')}"
@@ -168,7 +177,8 @@ def _command_of_ours(ready: Ready, work: Work) -> str:
     script, *arguments = work.argv
     argv = [ready.python, f"cloudrun/workloads/{script}", *arguments]
     environment = {"PYTHONUNBUFFERED": "1", **work.environment}
-    return jobs.command_script(argv, _workloads_folder(), environment, ['export PYTHONPATH="$PWD"'])
+    then = ['export PYTHONPATH="$PWD"', *_marked_as_used(ready.python)]
+    return jobs.command_script(argv, _workloads_folder(), environment, then)
 
 
 def _users_command(ready: Ready, command: Command, work: Work) -> str:
@@ -182,9 +192,16 @@ def _users_command(ready: Ready, command: Command, work: Work) -> str:
     if ready.python:
         # What pip and the like see too: the environment is the one in use.
         programs = PurePosixPath(ready.python).parent
-        then += [f'export PATH={quote(str(programs))}:"$PATH"']
+        then += [f'export PATH={quote(str(programs))}:"$PATH"', *_marked_as_used(ready.python)]
     environment = {"PYTHONUNBUFFERED": "1", **work.environment}
     return jobs.command_script(work.argv, project_folder(command), environment, then)
+
+
+def _marked_as_used(python: str) -> list[str]:
+    """Note in the shell that an environment is used; see templates/prepare_python.py."""
+    environment = python.removesuffix("/bin/python")
+    is_ours = f"/{HOME}/environments/" in python
+    return [f"touch {quote(environment)}.used 2>/dev/null"] if is_ours else []
 
 
 def _push_workloads(connection: Connection) -> None:
@@ -255,8 +272,25 @@ def _push(
         cache=settings.places().state / "digests" / _name_there(str(here)),
         listener=listen,
     )
-    if pushed.bytes >= _WORTH_TELLING:
-        tell(f"Pushed {pushed.files} files of {here}, {format_bytes(pushed.bytes)}.")
+    if pushed.bytes >= _WORTH_TELLING or pushed.ignored.by:
+        tell(f"Of {here.name}, {_in_words(pushed)}.")
+
+
+def _in_words(pushed: transfer.Pushed) -> str:
+    """What went over, and what stayed here."""
+    ignored = pushed.ignored
+    went = f"{_count(pushed.files, 'file')} went over ({format_bytes(pushed.bytes)})"
+    went = went if pushed.files else "nothing had to go over"
+    if not ignored.by:
+        return went
+    counts = ((ignored.files, "file"), (ignored.folders, "folder"))
+    left = " and ".join(_count(*each) for each in counts if each[0])
+    verb = "is" if ignored.files + ignored.folders == 1 else "are"
+    return f"{went}; {left} {verb} left here by {' and '.join(sorted(ignored.by))}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def _apart(command: Command) -> list[str]:

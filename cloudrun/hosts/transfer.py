@@ -31,6 +31,7 @@ from cloudrun.hosts.lean import paramiko
 from cloudrun.hosts.manifest import (
     Difference,
     Entry,
+    Ignored,
     Kind,
     Manifest,
     Scan,
@@ -61,11 +62,12 @@ _TAR_IS_CALM = re.compile(
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push has done: files and bytes sent, things removed on the machine."""
+    """What a push has done: files and bytes sent, things removed there, what was ignored here."""
 
     files: int = 0
     bytes: int = 0
     removed: int = 0
+    ignored: Ignored = field(default_factory=Ignored)
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _push_once(
         if todo.is_empty and look.identity != "-" and not look.coming:
             _no_more(channel)
             answer.end()
-            done: Pushed | None = Pushed()
+            done: Pushed | None = Pushed(ignored=here.ignored)
         else:
             done = _send(connection, channel, answer, root, here, look, todo, listener, progress)
     if cache:
@@ -249,7 +251,8 @@ def _send(
     for note in written.notes:
         listener(Noted(note))
     files = [entry for entry in written.entries.values() if entry.kind is Kind.FILE]
-    return Pushed(len(files), sum(entry.size for entry in files), len(todo.remove))
+    sent = sum(entry.size for entry in files)
+    return Pushed(len(files), sent, len(todo.remove), here.ignored)
 
 
 def _lists(here: Manifest, look: _Look, todo: Difference) -> dict[str, list[str]]:

@@ -21,8 +21,8 @@ from cloudrun.model.machine import usd_between
 from cloudrun.model.need import provider_of
 from cloudrun.model.run import later, now
 from cloudrun.model.words import format_usd
+from cloudrun.providers import keys
 from cloudrun.providers.base import place
-from cloudrun.providers.keys import KEY
 from cloudrun.reports import build
 from cloudrun.reports.schema import Check, Report
 
@@ -73,7 +73,7 @@ def _terminate(run: Current, keep: bool) -> None:
         raise
     if not keep:
         run.paid_until = ended
-        (run.folder / KEY).unlink(missing_ok=True)
+        keys.forget(run.folder)
 
 
 def _forget_job(run: Current) -> None:

@@ -180,7 +180,7 @@ def _let_go(row: RunRow, journal: Journal, around: Around) -> None:
             host.forget(row.id)
         finally:
             host.close()
-    recovery.terminate(row.id, journal.attempts(row.id), machine)
+    recovery.let_go(journal, row)
     journal.set_kept(row.id, None)
 
 

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from cloudrun.errors import (
@@ -273,7 +273,7 @@ def _finish(run: Current) -> None:
             raise
     with phase_of(run, "collect"):
         # Lines came home while the job ran; what they say is read in `closing.close`.
-        _pull(run, host)
+        _collect(run, host)
     if run.gone:
         raise have(_taken_away(run))
 
@@ -385,7 +385,18 @@ def _stop(run: Current) -> None:
         run.until = time.monotonic() + _LAST_WORDS_S
         with contextlib.suppress(DeadlineReached):
             _follow(run)
-    _pull(run, have(run.host))
+    _collect(run, have(run.host))
+
+
+def _collect(run: Current, host: Host) -> None:
+    """Bring home the rest, and with the results of the user's command what its machine is."""
+    if run.row.need.command is None:
+        return
+    with ThreadPoolExecutor(1) as beside:
+        described = beside.submit(host.describe)
+        _pull(run, host)
+        if run.ended is not None:
+            run.findings.environment = described.result()
 
 
 def _pull(run: Current, host: Host) -> None:

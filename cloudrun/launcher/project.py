@@ -44,6 +44,7 @@ def command(
         folder=str(folder),
         results=_below(results),
         requirements=_read(folder / requirements) if requirements else requirements_of(folder),
+        requirements_named=requirements is not None,
         torch=_uses_torch(argv, folder),
         data=tuple(_data(folder, name) for name in data),
     )

@@ -16,6 +16,7 @@ from cloudrun.model.events import Listener, Noted
 from cloudrun.model.machine import Machine, usd_between
 from cloudrun.model.run import PHASES, now
 from cloudrun.providers import base as providers
+from cloudrun.providers import keys
 from cloudrun.reports import build
 from cloudrun.reports.schema import Report, Timing
 from cloudrun.reports.store import Store
@@ -73,13 +74,20 @@ def _still_kept(journal: Journal, listener: Listener) -> Iterator[RunRow]:
             yield row
             continue
         try:
-            terminate(row.id, journal.attempts(row.id), row.machine)
+            let_go(journal, row)
         except CloudrunError as error:
             # It stays in the journal, so that the next cloudrun tries again.
             listener(Noted(_still_there(row, error)))
             yield row
             continue
         journal.set_kept(row.id, None)
+
+
+def let_go(journal: Journal, row: RunRow) -> str:
+    """End all that may have been created for a run, and its keys; see `terminate`."""
+    ended = terminate(row.id, journal.attempts(row.id), row.machine)
+    keys.forget(journal.run_folder(row.id))
+    return ended
 
 
 def terminate(run_id: str, attempts: Sequence[Attempt], machine: Machine | None) -> str:
@@ -120,7 +128,7 @@ def _left_alone(row: StrangeRow) -> str:
 
 def _end_dead_run(journal: Journal, row: RunRow, listener: Listener) -> None:
     try:
-        ended = terminate(row.id, journal.attempts(row.id), row.machine)
+        ended = let_go(journal, row)
     except CloudrunError as error:
         # The run stays open, so that the next cloudrun tries again.
         listener(Noted(_still_there(row, error)))

@@ -15,7 +15,9 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     `offer` is frozen at launch, its price with it. `since` is the moment (RFC 3339,
     UTC) from which it costs money, `deadline` the one at which it ends itself.
     `host_key` is the public key that it must show, `key` the file of the private
-    one that opens it; `private_ip` says that it is reached by its private address.
+    one that opens it; `private_ip` says that it is reached by its private address;
+    `admits` is the range of addresses (CIDR) that its firewall lets in, None where the
+    user named one.
     """
 
     id: str
@@ -26,6 +28,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     host_key: str | None = None
     key: str | None = None
     private_ip: bool = False
+    admits: str | None = None
     since: str | None = None
 
 

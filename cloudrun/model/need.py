@@ -37,14 +37,17 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """The user's own command, which `cloudrun run` runs, and what goes with it.
 
     `folder` is the project's, an absolute path here; `results` a folder in it.
-    `requirements` is the text of the packages that it needs, if it says so;
-    `torch` whether it needs torch. `data` are folders here that are pushed once.
+    `requirements` is the text of the packages that it needs, if it says so, and
+    `requirements_named` whether the user named that list: then it is installed on
+    this machine too. `torch` is whether it needs torch, `data` are folders here
+    that are pushed once.
     """
 
     argv: tuple[str, ...]
     folder: str
     results: str = "results"
     requirements: str | None = None
+    requirements_named: bool = False
     torch: bool = False
     data: tuple[str, ...] = ()
 

@@ -49,6 +49,11 @@ class Order:
     need: Need
     folder: Path
 
+    @property
+    def longest_s(self) -> int:
+        """The most seconds that the machine can live, whatever the clocks say."""
+        return self.need.ttl_s + self.need.keep_failed_s
+
 
 @dataclass(frozen=True)
 class Found:

@@ -6,7 +6,7 @@ https://docs.cloud-init.io/en/latest/reference/modules.html
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 
 from cloudrun.hosts import scripts
 from cloudrun.providers.keys import Keys
@@ -15,7 +15,7 @@ from cloudrun.providers.keys import Keys
 _APT = "apt-daily.timer apt-daily-upgrade.timer apt-daily.service apt-daily-upgrade.service"
 
 
-def user_data(keys: Keys, deadline: str) -> str:
+def user_data(keys: Keys, deadline: str, longest_s: int) -> str:
     """The user data: the power-off timer first, then the keys.
 
     JSON is YAML, and needs no care with quotes and indents.
@@ -23,13 +23,10 @@ def user_data(keys: Keys, deadline: str) -> str:
     Args:
         keys: The machine's own host key, and the public key that opens it.
         deadline: When the machine powers itself off (RFC 3339, UTC).
+        longest_s: After how many seconds it does so where its clock is wrong.
     """
-    moment = datetime.fromisoformat(deadline)
-    timer = scripts.render(
-        "deadline.sh",
-        deadline=int(moment.timestamp()),
-        longest=max(60, int((moment - datetime.now(UTC)).total_seconds())),
-    )
+    moment = int(datetime.fromisoformat(deadline).timestamp())
+    timer = scripts.render("deadline.sh", deadline=moment, longest=longest_s)
     config = {
         # Run before anything else, at each boot.
         "bootcmd": [["sh", "-c", timer], ["sh", "-c", _without_apt()]],

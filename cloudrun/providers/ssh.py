@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Mapping, Sequence
 
 from cloudrun import settings
+from cloudrun.errors import BadSettings, CloudrunError
+from cloudrun.hosts import connection as connections
+from cloudrun.hosts import describe
 from cloudrun.hosts.base import Person
 from cloudrun.hosts.ssh import SshHost
 from cloudrun.hosts.sshconfig import route
@@ -15,11 +20,69 @@ from cloudrun.model.run import now
 from cloudrun.providers.base import Finding, Found, Order
 
 name = "ssh"
+# For all that the doctor asks of a machine; a driver that hangs is given up before.
+_LOOK_S = 10.0
 
 
 def check() -> Sequence[Finding]:
-    """Nothing to look at before a machine is named."""
-    return []
+    """Look at the machines that the settings name."""
+    try:
+        return look_at(settings.hosts())
+    except BadSettings:
+        # The doctor says so by itself.
+        return []
+
+
+def look_at(machines: Mapping[str, str]) -> list[Finding]:
+    """Reach machines, all at once, and say what each has, or what hinders.
+
+    Nobody is asked: a key that is not known, or is locked, is what hinders.
+
+    Args:
+        machines: Their targets, `ssh://...`, by the name to call them.
+    """
+    found: dict[str, Finding] = {}
+
+    def look(name: str) -> None:
+        found[name] = _look(name, machines[name])
+
+    threads = [threading.Thread(target=look, args=(name,), daemon=True) for name in machines]
+    ends = time.monotonic() + _LOOK_S
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, ends - time.monotonic()))
+    return [found.get(name) or _silent(name, target) for name, target in machines.items()]
+
+
+def _look(name: str, target: str) -> Finding:
+    label = f"ssh {name}"
+    try:
+        way = route(target)
+        with connections.connect(way, settings.places().state / "known_hosts") as connection:
+            seen = describe.there(connection)
+    except CloudrunError as error:
+        return Finding(label, "fail", f"{error.what} {error.why}".strip(), error.try_this)
+    python, system = seen.environment.python, seen.environment.os
+    has = f"{_gpus(seen)}; {system}."
+    if seen.trouble:
+        remedy = "Install NVIDIA's driver on it again and restart it."
+        return Finding(label, "fail", f"Its NVIDIA driver does not work: {seen.trouble}", remedy)
+    if not python:
+        remedy = "For workloads in Python: sudo apt install python3 python3-venv"
+        return Finding(label, "skip", f"No python3 is on its path; {has}", remedy)
+    return Finding(label, "pass", f"Python {python}; {has}")
+
+
+def _gpus(seen: describe.Description) -> str:
+    names = ", ".join(gpu.name for gpu in seen.environment.gpus)
+    return f"NVIDIA driver {seen.environment.driver}: {names}" if names else "no NVIDIA GPU"
+
+
+def _silent(name: str, target: str) -> Finding:
+    what = f"{target.removeprefix(SSH)} did not answer within {_LOOK_S:.0f} s."
+    remedy = f"Is it on? Try it by hand: ssh -v {target}"
+    return Finding(f"ssh {name}", "fail", what, remedy)
 
 
 def offers(need: Need) -> Sequence[Offer]:

@@ -45,6 +45,7 @@ _OWN: dict[tuple[str, str], Callable[[Account, Request], dict[str, Any]]] = {
     ("ec2", "DescribeSpotPriceHistory"): prices.spot_history,
     ("ec2", "DescribeVolumes"): instances.describe_volumes,
     ("ec2", "GetConsoleOutput"): instances.console,
+    ("ec2", "ModifyInstanceAttribute"): instances.modify,
     ("ec2", "RunInstances"): launch.run,
     ("ec2", "TerminateInstances"): instances.terminate,
     ("pricing", "GetProducts"): prices.get_products,
@@ -87,7 +88,6 @@ _MOTOS = {
     "DescribeTags",
     "DescribeVpcs",
     "ImportKeyPair",
-    "ModifyInstanceAttribute",
     "ReleaseAddress",
     "RevokeSecurityGroupEgress",
     "RevokeSecurityGroupIngress",
@@ -143,7 +143,8 @@ class Cloud(Account):
         """Stop, and take all machines away."""
         self._stopping.set()
         self._server.shutdown()
-        self._server.server_close()
+        # Its last act is to close the port.
+        self._thread.join()
         self.clock.stop()
         for instance in self.instances.values():
             if self.machines and instance.state != "terminated":

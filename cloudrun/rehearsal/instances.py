@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-lifecycle.html
 from __future__ import annotations
 
 import base64
+import contextlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -133,6 +134,25 @@ def terminate(account: Account, request: Request) -> dict[str, Any]:
     return {"TerminatingInstances": changes}
 
 
+def modify(account: Account, request: Request) -> dict[str, Any]:
+    """ModifyInstanceAttribute: other groups are those of its network card, too.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifyInstanceAttribute.html
+    """
+    params = request.params
+    instance = account.visible(request.region, params["InstanceId"])
+    account.moto.ask(request.region, "ModifyInstanceAttribute", **params)
+    if params.get("Groups"):
+        card = _cards(account, instance)[0]
+        account.moto.ask(
+            request.region,
+            "ModifyNetworkInterfaceAttribute",
+            NetworkInterfaceId=card,
+            Groups=params["Groups"],
+        )
+    return {}
+
+
 def console(account: Account, request: Request) -> dict[str, Any]:
     """GetConsoleOutput: empty until something is said."""
     instance = account.visible(request.region, request.params["InstanceId"])
@@ -154,8 +174,8 @@ def delete_group(account: Account, request: Request) -> None:
     ]
     for reservation in described(account, request.region, living):
         for instance in reservation["Instances"]:
-            cards = [g for card in instance["NetworkInterfaces"] for g in card["Groups"]]
-            if group in {each["GroupId"] for each in [*instance["SecurityGroups"], *cards]}:
+            groups = [g for card in instance["NetworkInterfaces"] for g in card["Groups"]]
+            if group in {each["GroupId"] for each in groups}:
                 raise Refused("DependencyViolation", f"resource {group} has a dependent object")
 
 
@@ -208,21 +228,24 @@ def powered_off(account: Account, instance_id: str) -> None:
     account.clock.after(account.ending_s, lambda: _stopped(instance))
 
 
-def forget_addresses(described_instance: dict[str, Any]) -> None:
-    """Take the public address out of a description."""
-    described_instance.pop("PublicIpAddress", None)
-    described_instance["PublicDnsName"] = ""
-    for card in described_instance.get("NetworkInterfaces", []):
-        card.pop("Association", None)
-        for address in card.get("PrivateIpAddresses", []):
-            address.pop("Association", None)
-
-
 def _terminated(account: Account, instance: Instance) -> None:
     """The volumes that are to go with the instance go; others stay and cost."""
+    cards = _cards(account, instance)
     account.moto.ask(instance.region, "TerminateInstances", InstanceIds=[instance.id])
+    for card in cards:
+        # moto itself takes some away.
+        with contextlib.suppress(Refused):
+            account.moto.ask(instance.region, "DeleteNetworkInterface", NetworkInterfaceId=card)
     instance.state = "terminated"
     spot.ended(account, instance)
+
+
+def _cards(account: Account, instance: Instance) -> list[str]:
+    """Its network cards, the primary one first."""
+    its = [{"Name": "attachment.instance-id", "Values": [instance.id]}]
+    told = account.moto.ask(instance.region, "DescribeNetworkInterfaces", Filters=its)
+    cards = sorted(told["NetworkInterfaces"], key=lambda card: card["Attachment"]["DeviceIndex"])
+    return [card["NetworkInterfaceId"] for card in cards]
 
 
 def _stopped(instance: Instance) -> None:
@@ -269,12 +292,17 @@ def _overlay(account: Account, told: dict[str, Any]) -> None:
         told["StateReason"] = {"Code": code, "Message": f"{code}: {message}"}
     else:
         told.pop("StateReason", None)
+    # The groups of an instance are those of its first card, which goes with it.
+    for card in told["NetworkInterfaces"]:
+        card["Attachment"]["DeleteOnTermination"] = True
+    told["SecurityGroups"] = [g for card in told["NetworkInterfaces"][:1] for g in card["Groups"]]
     if instance.spot_request:
         told["SpotInstanceRequestId"] = instance.spot_request
     if instance.address:
         _give_address(told, instance.address)
     if instance.state not in ("running", "shutting-down"):
-        forget_addresses(told)
+        # The address comes with the running, and goes with it.
+        _forget_addresses(told)
     if instance.state == "terminated":
         # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/terminating-instances.html:
         # it stays visible for a while, its network gone.
@@ -282,6 +310,16 @@ def _overlay(account: Account, told: dict[str, Any]) -> None:
             told.pop(name, None)
         told.update(NetworkInterfaces=[], SecurityGroups=[], BlockDeviceMappings=[])
         told["PrivateDnsName"] = ""
+
+
+def _forget_addresses(described_instance: dict[str, Any]) -> None:
+    """Take the public address out of a description."""
+    described_instance.pop("PublicIpAddress", None)
+    described_instance["PublicDnsName"] = ""
+    for card in described_instance.get("NetworkInterfaces", []):
+        card.pop("Association", None)
+        for address in card.get("PrivateIpAddresses", []):
+            address.pop("Association", None)
 
 
 def _give_address(told: dict[str, Any], address: str) -> None:

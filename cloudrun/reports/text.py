@@ -66,7 +66,9 @@ def _head(report: Report, paint: Paint, width: int) -> Iterator[str]:
     yield from rest
     environment = report.environment
     if environment is None:
-        yield from _row("Device", "no device that torch can use", width)
+        command = report.run.workload == "command"
+        unknown = "not known" if command else "no device that torch can use"
+        yield from _row("Device", unknown, width)
         return
     name = environment.gpus[0].name if environment.gpus else environment.cpu
     memory = environment.gpus[0].memory_bytes if environment.gpus else environment.memory_bytes
@@ -76,10 +78,13 @@ def _head(report: Report, paint: Paint, width: int) -> Iterator[str]:
         parts.append("no GPU")
     parts.append(format_bytes(memory) if memory else "")
     yield from _row("Device", ", ".join(part for part in parts if part), width)
-    stack = [f"torch {environment.torch}", f"Python {environment.python}", environment.os]
-    if environment.driver:
-        stack.insert(1, f"driver {environment.driver}")
-    yield from _row("Software", ", ".join(stack), width)
+    stack = [
+        f"torch {environment.torch}" if environment.torch else "",
+        f"driver {environment.driver}" if environment.driver else "",
+        f"Python {environment.python}" if environment.python else "",
+        environment.os,
+    ]
+    yield from _row("Software", ", ".join(part for part in stack if part), width)
     if report.machine.provider != "local":
         where = (report.machine.provider, report.machine.zone, report.machine.instance_type)
         yield from _row("Machine", " ".join(part for part in where if part), width)
@@ -239,7 +244,8 @@ def _ending(report: Report, again: str, width: int) -> Iterator[str]:
 
 def _next(report: Report, width: int) -> Iterator[str]:
     """The next rung of the ladder: a free GPU, then one for cents."""
-    if report.outcome != "passed" or _device(report) != "cpu":
+    is_command = report.run.workload == "command"
+    if report.outcome != "passed" or _device(report) != "cpu" or is_command:
         return
     yield from _row(
         "Next",

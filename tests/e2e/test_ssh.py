@@ -8,9 +8,11 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import termios
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -25,8 +27,9 @@ from cloudrun.launcher import lifecycle, project
 from cloudrun.launcher.journal import Journal
 from cloudrun.model.events import CommandSaid, Event
 from cloudrun.model.need import Need
+from cloudrun.providers import ssh
 from tests.conftest import Cloudrun
-from tests.doubles.machines import USER, Machine, processes
+from tests.doubles.machines import Machine, processes
 
 Done = subprocess.CompletedProcess[str]
 
@@ -36,11 +39,13 @@ def box(machine: Machine, home: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     """The machine as a target: its key is known, and ours opens it."""
     machine.give_python()
     user_home = tmp_path / "user"
-    ssh = user_home / ".ssh"
-    ssh.mkdir(parents=True)
-    (ssh / "known_hosts").write_text(f"{machine.address} {machine.host_key}\n")
-    (ssh / "config").write_text(f"Host box\n  HostName {machine.address}\n  User {USER}\n"
-                                f"  IdentityFile {machine.key}\n")  # fmt: skip
+    folder = user_home / ".ssh"
+    folder.mkdir(parents=True)
+    (folder / "known_hosts").write_text(f"{machine.known_name} {machine.host_key}\n")
+    (folder / "config").write_text(
+        f"Host box\n  HostName {machine.address}\n  Port {machine.port}\n"
+        f"  User {machine.user}\n  IdentityFile {machine.key}\n"
+    )
     monkeypatch.setenv("HOME", str(user_home))
     return "ssh://box"
 
@@ -55,7 +60,10 @@ def test_a_launch_gives_the_same_report_as_here(cloudrun: Cloudrun, box: str) ->
     assert {"autograd", "matmul"} <= {check["name"] for check in report["checks"]}
 
 
-def test_a_shell_opens_on_the_machine_of_a_run(cloudrun: Cloudrun, box: str) -> None:
+@pytest.mark.needs_namespaces("its sshd opens a terminal, for which most must be root")
+def test_a_shell_opens_on_the_machine_of_a_run(
+    cloudrun: Cloudrun, box: str, machine: Machine
+) -> None:
     launched = cloudrun("launch", "--on", box, "--workload", "smoke", "--ttl", "1s")
     assert launched.returncode == 75, launched.stderr
     shell = subprocess.run(
@@ -66,7 +74,7 @@ def test_a_shell_opens_on_the_machine_of_a_run(cloudrun: Cloudrun, box: str) -> 
         env={**os.environ, "COLUMNS": "91", "LINES": "17"},
     )
     assert shell.returncode == 7, shell.stderr
-    assert "on crv" in shell.stdout
+    assert f"on {machine.name}" in shell.stdout
     assert "17 91" in shell.stdout
 
 
@@ -75,7 +83,7 @@ def test_without_a_machine_of_its_own_there_is_no_shell(cloudrun: Cloudrun) -> N
 
 
 def test_a_command_runs_there_and_its_results_come_home(
-    cloudrun: Cloudrun, box: str, tmp_path: Path
+    cloudrun: Cloudrun, box: str, machine: Machine
 ) -> None:
     work = Path.cwd()
     (work / "data").mkdir()
@@ -89,7 +97,7 @@ def test_a_command_runs_there_and_its_results_come_home(
         *("--", "sh", "work.sh"),
     )
     assert done.returncode == 7, done.stderr
-    assert done.stdout.startswith("/home/ubuntu/.cloudrun/projects/work-")
+    assert done.stdout.startswith(f"{machine.own_home}/.cloudrun/projects/work-")
     assert done.stdout.endswith("1 2 3")
     assert "\noh\n" in done.stderr
     assert "exit status 7; 1 file of results came home" in " ".join(done.stderr.split())
@@ -110,6 +118,27 @@ def wait_for(what: Callable[[], object]) -> None:
 
 
 COUNT = "i=0; while [ ! -e stop ]; do echo $i; i=$((i+1)); sleep 0.01; done; echo done >&2"
+
+
+def test_what_ignore_files_leave_here_is_told(cloudrun: Cloudrun, box: str) -> None:
+    work = Path.cwd()
+    (work / "cache").mkdir()
+    for name in ("train.py", "a.log", "b.log", "cache/1", "cache/2", "old.bin"):
+        (work / name).write_text("12345")
+    (work / ".gitignore").write_text("*.log\ncache/\n")
+    (work / ".cloudrunignore").write_text("old.bin\n")
+    command = ("run", "--on", box, "--", "true")
+
+    def told() -> str:
+        return " ".join(cloudrun(*command).stderr.split())
+
+    left = "3 files and 1 folder are left here by .cloudrunignore and .gitignore."
+    assert f"Of work, 3 files went over (26 B); {left}" in told()
+    (work / ".gitignore").unlink()
+    assert "Of work, 4 files went over (20 B); 1 file is left here by .cloudrunignore." in told()
+    assert "nothing had to go over; 1 file is left" in told()
+    (work / ".cloudrunignore").unlink()
+    assert "went over" not in told()
 
 
 def test_a_detached_run_is_listed_read_and_brought_home(
@@ -200,6 +229,7 @@ def test_down_ends_a_run_that_goes_on_alone(cloudrun: Cloudrun, box: str, machin
     assert cloudrun("down", "--all").stderr == "Nothing is running.\n"
 
 
+@pytest.mark.needs_namespaces("it is switched off")
 def test_a_machine_that_goes_out_ends_the_command_in_words(
     box: str, machine: Machine, monkeypatch: pytest.MonkeyPatch, cloudrun: Cloudrun
 ) -> None:
@@ -255,21 +285,113 @@ def test_a_gpu_that_is_not_there_is_told(cloudrun: Cloudrun, box: str, machine: 
     without = cloudrun(*asked)
     assert (without.returncode, without.stdout) == (69, "")
     assert "no NVIDIA GPU" in without.stderr
-    smi = machine.root / "usr/local/bin/nvidia-smi"
-    smi.write_text("#!/bin/sh\necho 'NVIDIA L4, 23034'; echo 'Tesla T4, 15360'\n")
-    smi.chmod(0o755)
+    put_smi(machine, "echo 'NVIDIA L4, 23034'; echo 'Tesla T4, 15360'")
     assert cloudrun(*asked).stdout == "on\n"
     two = cloudrun("run", "--on", box, "--gpu", "T4:2", "--", "echo", "on")
     assert two.returncode == 69
     assert "NVIDIA L4, Tesla T4" in two.stderr
 
 
-def test_a_host_has_a_name_in_the_settings(cloudrun: Cloudrun, box: str) -> None:
+def put_smi(machine: Machine, row: str) -> None:
+    smi = machine.root / "usr/local/bin/nvidia-smi"
+    smi.write_text(f"#!/bin/sh\n{row}\n")
+    smi.chmod(0o755)
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_the_report_of_a_command_names_the_machines_device(
+    cloudrun: Cloudrun, box: str, machine: Machine, gpu: bool
+) -> None:
+    if gpu:
+        put_smi(machine, "echo 'Tesla T4, 580.95.05, 15360'; echo 'Tesla T4, 580.95.05, 15360'")
+    assert cloudrun("run", "--on", box, "--", "true").returncode == 0
+    (listed,) = json.loads(cloudrun("report", "list", "--json").stdout)
+    shown = cloudrun("report", "show").stdout
+    if gpu:
+        assert listed["device"] == "Tesla T4"
+        assert "Device    Tesla T4, 2 GPUs, 15 GiB\nSoftware  driver 580.95.05, Python 3" in shown
+    else:
+        assert f": {listed['device']}\n" in Path("/proc/cpuinfo").read_text()
+        assert "no GPU" in shown
+    assert "Next" not in shown
+
+
+def test_a_host_has_a_name_in_the_settings(cloudrun: Cloudrun, box: str, machine: Machine) -> None:
     assert cloudrun("config", "set", "hosts.lab", box).returncode == 0
     assert cloudrun("config", "set", "run.on", "lab").returncode == 0
     done = cloudrun("run", "--", "hostname")
-    assert done.stdout.startswith("crv"), done.stderr
+    assert done.stdout == f"{machine.name}\n", done.stderr
     assert cloudrun("run", "--on", "lap", "--", "true").stderr.count("'lab'") == 1
+
+
+def test_the_doctor_says_what_a_host_has(cloudrun: Cloudrun, box: str, machine: Machine) -> None:
+    cloudrun("config", "set", "hosts.lab", box)
+
+    def found(on: str) -> tuple[int, dict[str, str]]:
+        done = cloudrun("doctor", "--on", on, "--json")
+        (row,) = json.loads(done.stdout)
+        return done.returncode, row
+
+    status, row = found("lab")
+    assert (status, row["name"], row["status"]) == (0, "ssh lab", "pass")
+    assert row["detail"].startswith("Python 3.")
+    put_smi(machine, "echo 'Tesla T4, 580.95.05, 15360'")
+    assert "; NVIDIA driver 580.95.05: Tesla T4; Linux" in found("lab")[1]["detail"]
+    put_smi(machine, "echo 'Driver/library version mismatch'; exit 18")
+    status, row = found(box)
+    assert (status, row["status"]) == (1, "fail")
+    assert "Driver/library version mismatch" in row["detail"]
+    assert row["remedy"]
+
+
+def test_the_doctor_asks_all_hosts_at_once_and_nobody_for_a_key(
+    box: str, machine: Machine, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "user/.ssh/config").open("a") as config:
+        config.write(
+            f"Host stranger\n  Port {machine.port}\n  HostName {machine.address}\n"
+            "  HostKeyAlias elsewhere\n"
+        )
+    monkeypatch.setattr(ssh, "_LOOK_S", 1.5)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        hosts = {
+            "lab": box,
+            "stranger": "ssh://stranger",
+            "closed": "ssh://box:1",
+            "unwanted": f"ssh://{machine.user}x@box",
+            "deaf": f"ssh://127.0.0.1:{deaf.getsockname()[1]}",
+            "wrong": "ssh://no-such-host.invalid",
+        }
+        lines = "".join(f'{name} = "{target}"\n' for name, target in hosts.items())
+        home.mkdir(exist_ok=True)
+        (home / "config.toml").write_text(f"[hosts]\n{lines}")
+        began = time.monotonic()
+        found = {finding.name.removeprefix("ssh "): finding for finding in ssh.check()}
+        took = time.monotonic() - began
+    assert took < 4
+    assert {name: finding.status for name, finding in found.items()} == {
+        **dict.fromkeys(hosts, "fail"),
+        "lab": "pass",
+    }
+    assert "is not known" in found["stranger"].detail
+    assert "Nothing listens on its port 1" in found["closed"].detail
+    assert "does not let you in" in found["unwanted"].detail
+    assert "did not answer within" in found["deaf"].detail
+    assert all(finding.remedy for name, finding in found.items() if name != "lab")
+    assert not (home / "state" / "known_hosts").exists()
+
+
+def test_what_is_no_ssh_server_is_told_without_a_traceback(cloudrun: Cloudrun) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def close() -> None:
+            server.accept()[0].close()
+
+        threading.Thread(target=close, daemon=True).start()
+        done = cloudrun("doctor", "--on", f"ssh://127.0.0.1:{server.getsockname()[1]}", "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    (row,) = json.loads(done.stdout)
+    assert "cannot be reached" in row["detail"]
 
 
 @pytest.mark.parametrize(
@@ -320,6 +442,7 @@ def test_notebooks_open_through_a_tunnel_and_end_with_us(
     wait_for(lambda: "jupyterlab" not in processes(machine))
 
 
+@pytest.mark.needs_namespaces("its network is cut")
 def test_a_down_that_cannot_reach_the_machine_keeps_the_run(
     cloudrun: Cloudrun, box: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,6 +543,7 @@ def test_a_home_is_not_pushed(
     assert not (machine.home / ".cloudrun").exists()
 
 
+@pytest.mark.needs_namespaces("its disk is filled")
 @pytest.mark.parametrize("disk", ["32m"])
 def test_a_job_that_fills_the_machines_disk_can_be_ended(
     cloudrun: Cloudrun, box: str, machine: Machine
@@ -433,6 +557,7 @@ def test_a_job_that_fills_the_machines_disk_can_be_ended(
     assert json.loads(cloudrun("ps", "--json").stdout) == []
 
 
+@pytest.mark.needs_namespaces("its disk is filled")
 @pytest.mark.parametrize("disk", ["1m"])
 def test_a_full_disk_there_is_told_before_a_launch(
     cloudrun: Cloudrun, box: str, machine: Machine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -34,7 +35,9 @@ def output_of(connected: Connection, command: str) -> bytes:
 def test_a_known_host_runs_a_command(machine: Machine, known: Path) -> None:
     trust(machine, known)
     with connect([hop(machine)], known) as connected:
-        assert output_of(connected, "hostname; id -un") == f"{machine.name}\n{USER}\n".encode()
+        assert (
+            output_of(connected, "hostname; id -un") == f"{machine.name}\n{machine.user}\n".encode()
+        )
         assert connected.transport.remote_cipher == "aes128-gcm@openssh.com"
 
 
@@ -73,20 +76,19 @@ def test_a_changed_key_is_refused_whoever_is_there(
     machine: Machine, known: Path, tmp_path: Path
 ) -> None:
     other = machines.make_key(tmp_path / "other")
-    known.write_text(f"{machine.address} {other}\n")
+    known.write_text(f"{machine.known_name} {other}\n")
     with pytest.raises(Refused, match="has changed.*ssh-keygen -R"):
         connect([hop(machine)], known, Person(trust=lambda _question: True))
     assert not any("Accepted" in line for line in machine.log)
 
 
 def test_a_host_certificate_of_a_trusted_authority_is_enough(
-    bridge: str, known: Path, tmp_path: Path
+    bridge: str | None, known: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "certified"
     authority = machines.make_key(tmp_path / "ca")
-    config = "HostCertificate /run/sshd/host_key-cert.pub\n"
-    with machines.machine(bridge, 12, folder, config, authority=tmp_path / "ca") as certified:
-        known.write_text(f"@cert-authority 10.99.*.* {authority}\n")
+    with machines.machine(bridge, 12, folder, authority=tmp_path / "ca") as certified:
+        known.write_text(f"@cert-authority {certified.known_name} {authority}\n")
         with connect([hop(certified)], known) as connected:
             assert output_of(connected, "echo hello") == b"hello\n"
 
@@ -146,21 +148,27 @@ def test_the_agents_key_is_used(
         agent.wait()
 
 
-def test_a_jump_host_leads_on(bridge: str, machine: Machine, known: Path, tmp_path: Path) -> None:
+def test_a_jump_host_leads_on(
+    bridge: str | None, machine: Machine, known: Path, tmp_path: Path
+) -> None:
     with machines.machine(bridge, 13, tmp_path / "far") as far:
-        known.write_text(f"{machine.address} {machine.host_key}\n{far.address} {far.host_key}\n")
+        known.write_text("".join(f"{each.known_name} {each.host_key}\n" for each in (machine, far)))
         with connect([hop(machine), hop(far)], known) as connected:
             assert output_of(connected, "hostname") == f"{far.name}\n".encode()
         assert any(machine.address in line for line in far.log if "Accepted" in line)
 
 
-def test_hosts_that_are_not_there_are_told_apart(
-    machine: Machine, known: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hosts_that_are_not_there_are_told_apart(machine: Machine, known: Path) -> None:
     with pytest.raises(HostUnreachable, match="Nothing listens on its port 23"):
         connect([hop(machine, port=23)], known)
     with pytest.raises(HostUnreachable, match="no host named"):
         connect([hop(machine, host="no-such-host.invalid")], known)
+
+
+@pytest.mark.needs_namespaces("its network is cut")
+def test_a_host_that_does_not_answer_is_told(
+    machine: Machine, known: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cloudrun.hosts.connection.CONNECT_S", 1.0)
     machine.cut()
     with pytest.raises(HostUnreachable, match="did not answer within 1 s"):
@@ -182,6 +190,7 @@ def test_what_is_no_ssh_server_is_told(known: Path, monkeypatch: pytest.MonkeyPa
             connect([Hop("127.0.0.1", port, USER, "127.0.0.1")], known)
 
 
+@pytest.mark.needs_namespaces("its network is cut")
 def test_a_dead_peer_is_noticed_within_15_seconds(machine: Machine, known: Path) -> None:
     trust(machine, known)
     with connect([hop(machine)], known) as connected:
@@ -196,6 +205,7 @@ def test_a_dead_peer_is_noticed_within_15_seconds(machine: Machine, known: Path)
             connected.open_exec("true")
 
 
+@pytest.mark.needs_namespaces("it is switched off")
 def test_a_machine_that_is_switched_off_is_noticed_at_once(machine: Machine, known: Path) -> None:
     trust(machine, known)
     with connect([hop(machine)], known) as connected:
@@ -228,6 +238,7 @@ def test_a_profile_that_ends_the_shell_is_told(connection: Connection, machine: 
         connection.run_script("echo on")
 
 
+@pytest.mark.needs_namespaces("it is switched off")
 def test_a_connection_that_is_lost_in_a_script_is_no_exit_status(
     connection: Connection, machine: Machine
 ) -> None:
@@ -237,6 +248,21 @@ def test_a_connection_that_is_lost_in_a_script_is_no_exit_status(
     list(connection.receive(channel, 20))
     with pytest.raises(HostUnreachable, match="cut off"):
         connection.status(channel)
+
+
+def test_a_link_that_breaks_while_its_words_are_taken_is_told(
+    connection: Connection, machine: Machine
+) -> None:
+    with (
+        pytest.raises(HostUnreachable, match="was lost"),
+        connection.exchange("head -c 1000000 /dev/zero; sleep 60") as channel,
+    ):
+        while len(channel.in_buffer) < 1_000_000:
+            time.sleep(0.01)
+        # Nothing goes out any more, and the other side cannot say so.
+        machine.signal_sessions(signal.SIGSTOP)
+        connection.transport.sock.shutdown(socket.SHUT_WR)
+        list(connection.receive(channel, 5))
 
 
 def test_scripts_of_two_threads_do_not_meet(connection: Connection) -> None:

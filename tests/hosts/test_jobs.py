@@ -42,20 +42,9 @@ def joined(chunks: Iterable[Chunk]) -> tuple[bytes, bytes]:
     return bytes(streams[1]), bytes(streams[2])
 
 
-def kill_session(machine: Machine) -> None:
-    """Kill the sshd processes that serve the user's connections, as the machine's root can."""
-    found = [
-        folder.name
-        for folder in (machine.root / "proc").iterdir()
-        if folder.name.isdigit() and b"sshd: ubuntu" in (folder / "cmdline").read_bytes()
-    ]
-    assert found
-    machine.run("kill", "-KILL", *found)
-
-
-def test_both_streams_and_the_exit_status_come_home(link: Link) -> None:
+def test_both_streams_and_the_exit_status_come_home(link: Link, machine: Machine) -> None:
     job = start(link, 'printf "a\\0b"; echo oh >&2; pwd; exit 7')
-    assert read(job) == (b"a\0b/home/ubuntu\n", b"oh\n")
+    assert read(job) == (b"a\0b%s\n" % machine.own_home.encode(), b"oh\n")
     assert job.end() == JobEnd(7)
 
 
@@ -157,7 +146,7 @@ def test_a_loss_at_full_speed_loses_and_doubles_nothing(
         if not cut and len(out) > 300_000:
             cut = True
             if how == "sshd is killed":
-                kill_session(machine)
+                machine.signal_sessions(signal.SIGKILL)
             else:
                 link.connection.transport.sock.close()
     assert cut
@@ -166,6 +155,7 @@ def test_a_loss_at_full_speed_loses_and_doubles_nothing(
     assert job.end() == JobEnd(0)
 
 
+@pytest.mark.needs_namespaces("its network is cut")
 def test_a_link_that_is_cut_and_mended_goes_on(
     link: Link, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +172,7 @@ def test_a_link_that_is_cut_and_mended_goes_on(
     assert joined(chunks) == (b"3\n", b"")
 
 
+@pytest.mark.needs_namespaces("it is switched off")
 def test_a_machine_that_is_gone_ends_it_within_a_minute(
     link: Link, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,12 +224,20 @@ def test_a_command_that_is_not_there_is_told_as_shells_do(link: Link) -> None:
 def test_a_restarted_machine_is_told(link: Link, machine: Machine) -> None:
     job = start(link, "echo on; sleep 60")
     assert next(job.read(time.monotonic() + FAR)) == Chunk(1, b"on\n")
-    pid = machine.home / FOLDER / "pid"
-    pid.write_text("1 1 another-boot\n")
-    assert read(job) == (b"", b"")
-    assert job.end() == JobEnd(-1, "lost")
+    there = link.connection
+    # The supervisor's number is now that of another process of the user's.
+    with there.exchange('trap "echo asked to end" TERM; echo $$; read _; echo over') as other:
+        said = there.receive(other, 10)
+        number = next(said)[1].decode().strip()
+        (machine.home / FOLDER / "pid").write_text(f"{number} {number} another-boot\n")
+        assert read(job) == (b"", b"")
+        assert job.end() == JobEnd(-1, "lost")
+        job.stop()
+        there.send(other, b"\n")
+        assert b"".join(data for _, data in said) == b"over\n"
 
 
+@pytest.mark.needs_namespaces("its disk is filled")
 @pytest.mark.parametrize("disk", ["32m"])
 def test_a_full_disk_is_told_and_the_end_is_written_all_the_same(
     link: Link, machine: Machine
@@ -281,7 +280,10 @@ from cloudrun.hosts import jobs
 from cloudrun.hosts.connection import connect
 from cloudrun.hosts.link import Link
 from cloudrun.hosts.sshconfig import Hop
-hop = Hop("{machine.address}", 22, "ubuntu", "{machine.address}", (Path("{machine.key}"),))
+hop = Hop(
+    "{machine.address}", {machine.port}, "{machine.user}", "{machine.address}",
+    (Path("{machine.key}"),),
+)
 link = Link(lambda: connect([hop], Path("{tmp_path / "known_hosts"}")), print)
 command = jobs.command_script(["sh", "-c", "seq 300000; echo end >&2"], "", {{}})
 job = jobs.RemoteJob(link, "{FOLDER}", start=jobs.start_script("{FOLDER}", command, 60))

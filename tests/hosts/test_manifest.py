@@ -14,6 +14,7 @@ import pytest
 from cloudrun.errors import AccessDenied, BadData, BadSettings
 from cloudrun.hosts.manifest import (
     Entry,
+    Ignored,
     Kind,
     decode,
     difference,
@@ -139,6 +140,19 @@ def test_cloudrunignore_counts_more_than_gitignore(tmp_path: Path) -> None:
     found = by_us(root)
     assert "data/x.bin" in found
     assert not [path for path in found if path.endswith((".md", ".log"))]
+
+
+def test_what_is_ignored_is_counted_a_folder_as_one(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    lay_out(root, {".gitignore": "*.log\n!keep.log\ndata/\n", ".git/info/exclude": "*.txt\n"})
+    ignored = scan(root).ignored
+    listed = git(root, "status", "--porcelain", "-z", "-uall", "--ignored=matching").split(b"\0")
+    paths = [line[3:] for line in listed if line.startswith(b"!! ")]
+    folders = sum(path.endswith(b"/") for path in paths)
+    by = {".gitignore", ".git/info/exclude"}
+    assert ignored == Ignored(len(paths) - folders, folders, by)
+    assert (len(paths), folders) > (5, 1)
+    assert scan(root / "src", leave_out=["data"]).ignored.folders == 0
 
 
 def test_what_is_never_sent(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -21,13 +22,19 @@ from cloudrun.errors import (
     WorkloadFailed,
 )
 from cloudrun.hosts import dialogue, remote_python
-from cloudrun.hosts.base import Ready
+from cloudrun.hosts.base import JobEnd, Ready, Work
 from cloudrun.hosts.connection import Connection, connect
+from cloudrun.hosts.link import Link
 from cloudrun.hosts.remote_python import prepare
 from cloudrun.hosts.scripts import text
+from cloudrun.hosts.ssh import SshHost, project_folder
+from cloudrun.model.need import Command, Need
 from tests.doubles import pythons
 from tests.doubles.machines import USER, Machine, hop
 from tests.doubles.pythons import Index, gpu, loaded, put, take_away, torch, use_index, venv
+
+# Which Pythons and torches a machine has, and what its pip asks, is laid out for each test.
+pytestmark = pytest.mark.needs_namespaces("the machine has Pythons of its own")
 
 KERNEL = (
     "CUDA error: no kernel image is available for execution on the device\\n"
@@ -116,7 +123,7 @@ def quick(machine: Machine) -> None:
 def leftovers(machine: Machine) -> list[str]:
     """What is in the folder of environments beside logs and locks."""
     folder = machine.home / ".cloudrun/environments"
-    return [path.name for path in folder.iterdir() if path.suffix not in (".log", ".lock")]
+    return [path.name for path in folder.iterdir() if path.suffix not in (".log", ".lock", ".used")]
 
 
 def processes(connection: Connection) -> list[str]:
@@ -562,6 +569,80 @@ def test_two_at_once_make_one_environment(
     assert made[0] == made[1]
     assert len([path for path in index.asked if path.endswith(".whl")]) == 1
     assert len(leftovers(machine)) == 2, "the environment and its name"
+
+
+def age(machine: Machine, made: Ready, days: float) -> Path:
+    """Let it be so long ago that an environment was used; gives its place, seen from here."""
+    place = machine.root / made.python.removesuffix("/bin/python").lstrip("/")
+    then = time.time() - days * 86400
+    os.utime(f"{place}.used", (then, then))
+    return place
+
+
+def test_environments_that_nothing_used_for_long_go_when_one_is_made(
+    machine: Machine, connection: Connection, index: Index
+) -> None:
+    quick(machine)
+    index.wheel("gadget", "1.0")
+    wanted = {"old": 31, "used": 29, "busy": 31, "on a path": 31, "undated": 31}
+    made = {
+        name: ready(connection, f"gadget>={number / 10}\n", need_torch=False)
+        for number, name in enumerate(wanted)
+    }
+    places = {name: age(machine, made[name], days) for name, days in wanted.items()}
+    programs = made["on a path"].python.removesuffix("/python")
+    channels = [
+        connection.open_script(f"{made['busy'].python} -c 'print(1, flush=True); input()'"),
+        connection.open_script(f'PATH={programs}:$PATH sh -c "echo 1; read _"'),
+    ]
+    places["undated"].with_suffix(".used").unlink()
+    for channel in channels:
+        assert next(connection.receive(channel, 10)) == (1, b"1\n")
+    told = Told()
+    ready(connection, "gadget\n", need_torch=False, told=told)
+    assert [name for name, place in places.items() if not os.path.lexists(place)] == ["old"]
+    assert any("Removed 1 environment that cloudrun had made there" in line for line in told)
+    assert not list(places["old"].parent.glob(f"{places['old'].name}.[0-9a-f]*"))
+    age(machine, made["undated"], 31)
+    for channel in channels:
+        connection.send(channel, b"\n")
+        list(connection.receive(channel, 10))
+    ready(connection, "gadget==1.0\n", need_torch=False, told=told)
+    assert [name for name, place in places.items() if os.path.lexists(place)] == ["used"]
+    assert any("Removed 3 environments" in line for line in told)
+
+
+def test_an_environment_below_one_that_is_used_stays(
+    machine: Machine, connection: Connection, index: Index
+) -> None:
+    quick(machine)
+    gpu(machine)
+    index.torch("2.15.0")
+    index.wheel("gadget", "1.0")
+    below, top = ready(connection), ready(connection, "gadget\n")
+    age(machine, below, 31)
+    age(machine, top, 29)
+    ready(connection, "gadget>=1\n", need_torch=False)
+    assert (
+        output(connection, top.python, "import gadget, torch; print(torch.__version__)") == "2.15.0"
+    )
+
+
+def test_a_job_that_begins_in_an_environment_uses_it(
+    machine: Machine, connection: Connection, index: Index, link: Link, tmp_path: Path
+) -> None:
+    quick(machine)
+    index.wheel("gadget", "1.0")
+    made = ready(connection, "gadget\n", need_torch=False)
+    place = age(machine, made, 29)
+    host = SshHost([hop(machine)], tmp_path / "known_hosts")
+    need = Need(command=Command(argv=("python", "-c", "import gadget"), folder=str(tmp_path)))
+    job = host.start(made, need, Work("arun", need.command.argv, 60))
+    assert connection.run_script(f"mkdir -p {project_folder(need.command)}").status == 0
+    assert list(job.read(time.monotonic() + 30)) == []
+    assert job.end() == JobEnd(0)
+    assert time.time() - Path(f"{place}.used").stat().st_mtime < 60
+    host.close()
 
 
 # ---- a machine that is not what it seems

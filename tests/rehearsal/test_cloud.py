@@ -88,14 +88,13 @@ def test_a_hook_may_hold_a_request_while_others_go_on(paper: Cloud, ec2: Any) ->
     assert [each.status for each in paper.requests] == [200, 200]
 
 
-def test_latency_is_by_action(paper: Cloud, ec2: Any) -> None:
-    ec2.describe_vpcs()
-    paper.latency = {"DescribeVpcs": 0.2}
-    start = time.monotonic()
+def test_latency_is_by_action(paper: Cloud, ec2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    paper.latency = {"DescribeVpcs": 0.2, "*": 0.1}
+    slept: list[float] = []
+    monkeypatch.setattr("cloudrun.rehearsal.cloud.time.sleep", slept.append)
     ec2.describe_regions()
-    between = time.monotonic()
     ec2.describe_vpcs()
-    assert time.monotonic() - between >= 0.2 > between - start
+    assert slept == [0.1, 0.2]
 
 
 def test_another_process_uses_it_by_its_environment(paper: Cloud) -> None:
@@ -136,13 +135,16 @@ def test_a_stopped_cloud_answers_no_more(paper: Cloud) -> None:
         asking.describe_regions()
 
 
-def test_dry_runs_do_nothing(paper: Cloud, ec2: Any, asked: dict[str, Any]) -> None:
+def test_dry_runs_do_nothing(paper: Cloud, ec2: Any, asked: dict[str, Any], launch: Launch) -> None:
+    instance = launch()
     with pytest.raises(ClientError) as error:
         ec2.run_instances(**asked, DryRun=True)
     assert code(error) == ("DryRunOperation", 412)
     with pytest.raises(ClientError, match="DryRunOperation"):
         ec2.create_security_group(GroupName="a", Description="b", DryRun=True)
-    assert paper.instances == {}
+    with pytest.raises(ClientError, match="DryRunOperation"):
+        ec2.terminate_instances(InstanceIds=[instance], DryRun=True)
+    assert [each.state for each in paper.instances.values()] == ["running"]
 
 
 @pytest.mark.parametrize("dry", [True, False])

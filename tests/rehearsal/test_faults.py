@@ -121,7 +121,7 @@ def test_an_answer_may_not_come(paper: Cloud) -> None:
     hasty = client(paper, "ec2", read_timeout=0.2)
     with pytest.raises(ReadTimeoutError):
         hasty.describe_vpcs()
-    assert hasty.describe_regions()
+    assert client(paper, "ec2").describe_regions()
 
 
 def test_a_cloud_that_stops_lets_go_of_who_hangs() -> None:

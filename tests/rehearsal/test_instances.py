@@ -163,6 +163,31 @@ def test_a_group_on_a_network_card_is_held_too(ec2: Any, launch: Launch) -> None
         ec2.delete_security_group(GroupId=group)
 
 
+def test_an_instance_may_be_given_other_groups(ec2: Any, launch: Launch) -> None:
+    one, two = (
+        ec2.create_security_group(GroupName=name, Description="d")["GroupId"] for name in "ab"
+    )
+    instance = launch(SecurityGroupIds=[one])
+    ec2.modify_instance_attribute(InstanceId=instance, Groups=[two])
+    ec2.delete_security_group(GroupId=one)
+    assert [g["GroupId"] for g in described(ec2, instance)["SecurityGroups"]] == [two]
+    with pytest.raises(ClientError, match="DependencyViolation"):
+        ec2.delete_security_group(GroupId=two)
+
+
+def test_its_groups_are_those_of_its_card_which_goes_with_it(ec2: Any, launch: Launch) -> None:
+    group = ec2.create_security_group(GroupName="g", Description="d")["GroupId"]
+    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    carded = launch(NetworkInterfaces=[{"DeviceIndex": 0, "SubnetId": subnet, "Groups": [group]}])
+    plain = launch()
+    assert described(ec2, carded)["SecurityGroups"] == [{"GroupId": group, "GroupName": "g"}]
+    (default,) = described(ec2, plain)["SecurityGroups"]
+    assert default["GroupName"] == "default"
+    ec2.terminate_instances(InstanceIds=[carded, plain])
+    assert state(ec2, carded) == state(ec2, plain) == "terminated"
+    assert ec2.describe_network_interfaces()["NetworkInterfaces"] == []
+
+
 def test_disks_that_are_to_stay_stay(ec2: Any, launch: Launch) -> None:
     ebs = {"VolumeSize": 50, "DeleteOnTermination": False}
     instance = launch(BlockDeviceMappings=[{"DeviceName": "/dev/sdf", "Ebs": ebs}])

@@ -190,8 +190,10 @@ def test_a_spot_interruption_gives_notice_and_takes_the_machine(
 
 def test_sshd_comes_after_the_boot_delay(cloud: RackedCloud, ec2: Any) -> None:
     cloud.rack.boot_s = 1000
-    machine = cloud.rack.machine(launch(ec2, {"bootcmd": ["touch /run/booted"]}))
-    machine.run("sh", "-c", "while [ ! -e /run/booted ]; do sleep .01; done")
+    machine = cloud.rack.machine(launch(ec2, {}))
+    waiting = "until pgrep -f '^sleep 1000'; do sleep .01; done"
+    machine.run("timeout", "20", "sh", "-c", waiting)
+    assert "sshd" not in machines.processes(machine)
     assert not machine.listening.is_set()
 
 

@@ -49,7 +49,7 @@ def test_quotas_are_listed_by_region(paper: Cloud) -> None:
 
 def test_what_there_is_no_quota_of(paper: Cloud) -> None:
     asking = client(paper, "service-quotas")
-    for service, code in (("ec2", "L-00000000"), ("vpc", "L-F678F1CE")):
+    for service, code in (("ec2", "L-00000000"), ("vpc", G)):
         with pytest.raises(ClientError, match="NoSuchResourceException"):
             asking.get_service_quota(ServiceCode=service, QuotaCode=code)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from cloudrun.errors import CloudrunError
 from cloudrun.hosts.base import Person
 from cloudrun.hosts.ssh import SshHost
 from cloudrun.model.machine import Machine
@@ -16,6 +19,8 @@ from cloudrun.providers.aws import calls, images, network, state
 from cloudrun.providers.aws.tags import tags
 from cloudrun.providers.base import Order
 
+# After so many looks without an answer, some ten seconds, we may be somewhere else.
+_STUCK_LOOKS = 2
 # Smaller than any image of AWS's for deep learning, and enough for a torch of one's own.
 _LEAST_DISK_GB = 75
 
@@ -44,6 +49,7 @@ def create(offer: Offer, order: Order) -> Machine:
         host_key=made.host_public,
         key=str(made.file),
         private_ip=need.private_ip,
+        admits=who if need.ssh_from is None else None,
         since=since,
     )
 
@@ -71,7 +77,7 @@ def _request(
         "MinCount": 1,
         "MaxCount": 1,
         "ClientToken": f"cloudrun-{order.run_id}-{order.attempt}-{offer.zone}",
-        "UserData": boot.user_data(made, order.deadline),
+        "UserData": boot.user_data(made, order.deadline, order.longest_s),
         # The machine's own power-off ends it for good.
         "InstanceInitiatedShutdownBehavior": "terminate",
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled"},
@@ -109,10 +115,23 @@ def _run(region: str, request: dict[str, Any]) -> str:
 
 def connect(machine: Machine, person: Person, until: float) -> SshHost:
     """Wait until the machine answers, and log in; see `Provider.connect`."""
-    return reach.reach(
-        machine,
-        person,
-        until,
-        look=lambda: state.look(machine),
-        words=lambda: state.console(machine),
-    )
+    looks = itertools.count()
+
+    def look() -> reach.State:
+        if next(looks) == _STUCK_LOOKS:
+            _admit_again(machine)
+        return state.look(machine)
+
+    return reach.reach(machine, person, until, look=look, words=lambda: state.console(machine))
+
+
+def _admit_again(machine: Machine) -> None:
+    """Let us in from where we are now: a laptop may have moved since the machine was created."""
+    if machine.admits is None or machine.private_ip:
+        return
+    # If this cannot be done either, the error is that nothing answers.
+    with contextlib.suppress(CloudrunError):
+        who = network.caller(None, None)
+        if who != machine.admits:
+            for group in state.groups(machine):
+                network.admit(machine.offer.region or "", group, who)

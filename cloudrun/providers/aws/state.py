@@ -23,7 +23,7 @@ def look(machine: Machine) -> State:
     Raises:
         CloudrunError: AWS cannot be asked.
     """
-    instance = _instance(machine)
+    instance = calls.patiently(lambda: _instance(machine))
     if instance is None:
         return State()
     if instance["State"]["Name"] in GONE:
@@ -75,6 +75,12 @@ def _taken_back(machine: Machine, request: str) -> str | None:
     if not str(status.get("Code", "")).startswith(_TAKEN_BACK):
         return None
     return f"AWS takes the spot machine {machine.id} back within two minutes."
+
+
+def groups(machine: Machine) -> list[str]:
+    """The ids of the machine's security groups."""
+    instance = _instance(machine) or {}
+    return [str(group["GroupId"]) for group in instance.get("SecurityGroups", [])]
 
 
 def console(machine: Machine) -> str:

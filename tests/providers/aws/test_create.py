@@ -24,7 +24,7 @@ from cloudrun.errors import (
     WrongUsage,
 )
 from cloudrun.model.offer import Offer
-from cloudrun.providers import aws, boot, keys
+from cloudrun.providers import aws, boot, keys, reach
 from cloudrun.providers.aws import calls, images, network
 from cloudrun.providers.base import Order
 from cloudrun.rehearsal.cloud import Cloud
@@ -74,6 +74,12 @@ def test_the_order_says_everything_at_once(paper: Cloud, order: Orders) -> None:
     assert machine.id in paper.instances
     assert (machine.user, machine.offer) == ("ubuntu", OFFER)
     assert paper.instances[machine.id].zone == "us-east-1a"
+
+
+def test_the_same_order_is_the_same_machine(paper: Cloud, order: Orders) -> None:
+    ours = order()
+    assert aws.create(OFFER, ours).id == aws.create(OFFER, ours).id
+    assert len(paper.instances) == 1
 
 
 def test_only_the_caller_can_get_in(paper: Cloud, order: Orders) -> None:
@@ -292,6 +298,35 @@ def test_a_machine_that_never_answers_is_given_up_in_words(
         aws.connect(machine, NOBODY, time.monotonic() + 1)
 
 
+def test_who_has_moved_is_let_in_again(
+    paper: Cloud, order: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cloudrun.hosts.base import NOBODY
+
+    here = ["198.51.100.1/32"]
+    monkeypatch.setattr(network, "caller", lambda _said, _subnet: here[0])
+    monkeypatch.setattr(reach, "_LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(reach, "_answers", lambda _address: False)
+    machine = aws.create(OFFER, order(need=msgspec.structs.replace(NEED, ssh_from=None)))
+
+    def let_in() -> list[str]:
+        asked = [r.params for r in paper.asked("AuthorizeSecurityGroupIngress")]
+        return [each["IpPermissions"][0]["IpRanges"][0]["CidrIp"] for each in asked]
+
+    with pytest.raises(HostUnreachable):
+        aws.connect(machine, NOBODY, time.monotonic() + 1)
+    assert let_in() == ["198.51.100.1/32"]
+    here[0] = "198.51.100.2/32"
+    with pytest.raises(HostUnreachable):
+        aws.connect(machine, NOBODY, time.monotonic() + 1)
+    assert let_in() == ["198.51.100.1/32", "198.51.100.2/32"]
+    # A range that the user named is not widened.
+    named = msgspec.structs.replace(machine, admits=None)
+    with pytest.raises(HostUnreachable):
+        aws.connect(named, NOBODY, time.monotonic() + 1)
+    assert len(let_in()) == 2
+
+
 def test_a_machine_that_ends_at_boot_is_given_up_at_once(paper: Cloud, order: Orders) -> None:
     paper.pending_s = 3600
     machine = aws.create(OFFER, order())
@@ -337,7 +372,7 @@ def test_a_wrong_clock_does_not_keep_it_alive(ahead: int, longest: int, left: in
 
 
 def test_user_data_fits(paper: Cloud, order: Orders, tmp_path: Any) -> None:
-    assert len(boot.user_data(keys.make(tmp_path), order().deadline).encode()) < 16_384 / 2
+    assert len(boot.user_data(keys.make(tmp_path), order().deadline, 1800).encode()) < 16_384 / 2
 
 
 def test_an_offer_keeps_its_zone(paper: Cloud, order: Orders) -> None:
