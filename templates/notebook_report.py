@@ -21,10 +21,11 @@ def make_report(place, about, folder, parts, environment=None):
     place: the service that this notebook runs on.
     about: what this notebook is: the version of cloudrun, workload, profile, how it was made.
     folder: where the programs are that were run.
-    parts: what each run returned.
+    parts: what each run has said, by its name.
     environment: the machine, where no program tells of it.
     """
-    said = [line for part in parts for line in part["said"]]
+    runs = list(parts.values())
+    said = [line for part in runs for line in part["said"]]
     lines = {name: [_rest(line) for line in said if line["event"] == name] for name in EVENTS}
     environments = lines["environment"] or [environment]
     name = new_id()
@@ -37,7 +38,7 @@ def make_report(place, about, folder, parts, environment=None):
             "profile": about["profile"],
             "target": place,
         },
-        "created": _moment(parts[0]["began"]),
+        "created": _moment(runs[0]["began"]),
         "provenance": {
             "cloudrun": about["cloudrun"],
             "workload_sha256": source_sha256(folder),
@@ -55,7 +56,7 @@ def make_report(place, about, folder, parts, environment=None):
                 "predicted_seconds": 0.0,
                 "usd": 0.0,
             }
-            for part in parts
+            for part in runs
         ],
         "cost": {
             "usd": 0.0,

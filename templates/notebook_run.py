@@ -11,11 +11,13 @@ FOLDER = os.path.abspath("cloudrun-notebook")
 WORK = os.path.join(FOLDER, "cloudrun", "workloads", "work.py")
 
 
-def run(workload, profile):
-    """Run a workload to its end; print what it says, and return that with its start and seconds."""
+def run(workload, profile, parts):
+    """Run a workload to its end and print what it says; all of it goes into `parts`, too."""
     command = [sys.executable, "-u", WORK, "--workload", workload, "--profile", profile, "--tied"]
-    began, started = datetime.now(timezone.utc), time.monotonic()
-    said = []
+    part = {"said": [], "began": datetime.now(timezone.utc), "seconds": 0.0}
+    # At once, so that what it has said is there when you stop it.
+    parts[workload] = part
+    started = time.monotonic()
     with open(os.path.join(FOLDER, f"{workload}.log"), "w+b") as log:
         # Its stdin is a pipe: when this notebook is stopped, the pipe closes, and it ends too.
         process = subprocess.Popen(
@@ -26,14 +28,14 @@ def run(workload, profile):
             env={**os.environ, "PYTHONPATH": FOLDER},
         )
         try:
-            said = [line for line in map(_read, process.stdout) if line]
+            part["said"].extend(line for line in map(_read, process.stdout) if line)
             process.wait()
         finally:
             process.stdin.close()
             process.stdout.close()
-        if not any(line["event"] == "finished" for line in said):
-            said.append(_died(process.returncode, log))
-    return {"said": said, "began": began, "seconds": time.monotonic() - started}
+            part["seconds"] = time.monotonic() - started
+        if not any(line["event"] == "finished" for line in part["said"]):
+            part["said"].append(_died(process.returncode, log))
 
 
 def _read(raw):

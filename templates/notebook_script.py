@@ -8,10 +8,11 @@ import time
 from datetime import datetime, timezone
 
 
-def run_script(folder, script, *arguments):
-    """Run the script to its end; what it prints comes as it is said."""
+def run_script(parts, folder, script, *arguments):
+    """Run the script to its end and print what it says; how it ended goes into `parts`."""
     command = [sys.executable, "-u", script, *arguments]
     began, started = datetime.now(timezone.utc), time.monotonic()
+    status, how = 1, "was stopped"
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -23,17 +24,19 @@ def run_script(folder, script, *arguments):
         for line in process.stdout:
             print(line.decode("utf-8", "replace"), end="", flush=True)
         status = process.wait()
+        how = f"ended with exit status {status}"
     finally:
         process.kill()
         process.stdout.close()
-    check = {
-        "event": "check",
-        "name": "command",
-        "status": "fail" if status else "pass",
-        "detail": f"'python {' '.join((script, *arguments))}' ended with exit status {status}.",
-    }
-    print(check["detail"])
-    return {"said": [check], "began": began, "seconds": time.monotonic() - started}
+        check = {
+            "event": "check",
+            "name": "command",
+            "status": "fail" if status else "pass",
+            "detail": f"'{' '.join(('python', script, *arguments))}' {how}.",
+        }
+        seconds = time.monotonic() - started
+        parts[script] = {"said": [check], "began": began, "seconds": seconds}
+        print(check["detail"])
 
 
 def pack_results(folder):

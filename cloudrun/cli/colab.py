@@ -92,7 +92,7 @@ def command(
         made["link"] = links.github(github) if github else links.public(url or "")
     else:
         _make(made, script, file, gist, gpu, workload or "all", profile or "quick", yes)
-    _tell(made, json)
+    _tell(made, "cloudrun-results.zip" if script else "results.json", json)
     if show:
         _open(made["link"])
 
@@ -197,7 +197,7 @@ def _upload(made: dict[str, Any], name: str, data: bytes, yes: bool) -> str:
     return links.gist(done.owner, done.id, name)
 
 
-def _tell(made: dict[str, Any], json: bool) -> None:
+def _tell(made: dict[str, Any], results: str, json: bool) -> None:
     """Print the link, the badge and where the notebook is."""
     link = made["link"]
     has_badge = link != links.UPLOAD
@@ -217,7 +217,7 @@ def _tell(made: dict[str, Any], json: bool) -> None:
     else:
         output.say(f"Open this link, and choose the file: {Path(made['notebook']).absolute()}")
     output.say(
-        "There, choose Runtime, Run all. Then bring the results home: cloudrun collect results.json"
+        f"There, choose Runtime, Run all. Then bring the results home: cloudrun collect {results}"
     )
 
 

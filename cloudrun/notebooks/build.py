@@ -59,13 +59,13 @@ _PROFILE = (
 
 _BENCH = """\
 # Without a device that works there is nothing to measure.
-if any(line["event"] == "environment" for line in parts[0]["said"]):
-    parts.append(run("bench", PROFILE))
+if any(line["event"] == "environment" for line in parts["smoke"]["said"]):
+    run("bench", PROFILE, parts)
 else:
     print("Not measured: see the smoke test.")"""
 
 _DRAW = """\
-said = [line for part in parts for line in part["said"]]
+said = [line for part in parts.values() for line in part["said"]]
 draw([line for line in said if line["event"] == "measurement"])"""
 
 _REPORT = """\
@@ -106,6 +106,7 @@ def workloads_notebook(
         *_runs(steps, profile),
         *([_text("charts"), _code("draw", text("notebook_charts.py"), _DRAW)] * ("bench" in steps)),
         *_report(_PROGRAMS, workload, "PROFILE", len(steps)),
+        _text("home"),
         _code("download", 'offer_download("results.json")'),
     ]
     return _notebook(cells, gpu, name, internet=False)
@@ -125,8 +126,9 @@ def script_notebook(project: Project, gpu: str = "T4", name: str = "script.ipynb
         *([_text("script-packages"), _code("packages", install)] * has_packages),
         _text("script-run"),
         _code("run-tool", text("notebook_script.py")),
-        _code("run", f"parts = [run_script({_PROJECT!r}, {project.script!r})]"),
+        _code("run", f"parts = {{}}\nrun_script(parts, {_PROJECT!r}, {project.script!r})"),
         *_report(_PROJECT, "command", '""', 0, more=", machine"),
+        _text("script-home"),
         _code("download", f"offer_download(pack_results({_PROJECT!r}))"),
     ]
     return _notebook(cells, gpu, name, internet=True)
@@ -139,7 +141,7 @@ def to_bytes(notebook: Notebook) -> bytes:
 
 def _runs(steps: Iterable[str], profile: str) -> list[Cell]:
     first, *others = steps
-    start = f"{_PROFILE.format(profile=profile)}\nparts = [run({first!r}, PROFILE)]"
+    start = f"{_PROFILE.format(profile=profile)}\nparts = {{}}\nrun({first!r}, PROFILE, parts)"
     cells = [
         _text(first),
         _code("run-tool", text("notebook_run.py")),
@@ -160,7 +162,6 @@ def _report(folder: str, workload: str, profile: str, steps: int, more: str = ""
         _text("report"),
         _code("report-tool", text("notebook_report.py")),
         _code("make-report", call),
-        _text("home"),
     ]
 
 

@@ -14,6 +14,7 @@ import codecs
 import re
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,12 +27,17 @@ from cloudrun.reports.schema import Report
 
 # Colab takes notebooks of up to 20 MB; logs can be longer.
 MOST_BYTES = 64 * 2**20
-_MOST_PIECES = 10_000
+# Each part of a JSON document takes many times its bytes in memory; one with more of
+# them is looked through as a text.
+_MOST_PARTS = 2_000_000
+_MOST_LINES = 10_000
+_MOST_PROBLEMS = 20
 # As templates/notebook_report.py writes them.
 _MIME = "application/vnd.cloudrun.report+json"
 _MARK = b"CLOUDRUN_REPORT:"
 # A line's rest within a string of JSON: up to the quote that ends it.
-_IN_JSON = re.compile(rb'(?:[^"\\]|\\.)*+', re.DOTALL)
+_IN_JSON = re.compile(rb'(?:[^"\\\n]|\\.)*+')
+_KAGGLES = re.compile(rb'^[^\n]*"stream_name"[^\n]*', re.MULTILINE)
 
 _ASK_AGAIN = "Run the notebook from top to bottom and download it again, or its results.json."
 _OMITTED = (
@@ -119,14 +125,14 @@ def harvest(data: bytes, name: str) -> Harvest:
     data = data.removeprefix(codecs.BOM_UTF8).strip()
     if not data:
         return _none(f"{name} is empty.", "", _ASK_AGAIN)
+    if not data.startswith((b"{", b"[")):
+        return _from_text(data, name)
     try:
-        if data.startswith(b"{"):
-            return _from_object(data, name)
-        if data.startswith(b"["):
-            return _from_list(_list.decode(data), name)
+        if data.count(b",") > _MOST_PARTS:
+            raise msgspec.ValidationError("It has too many parts")
+        return _from_list(data, name) if data.startswith(b"[") else _from_object(data, name)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return _from_damaged(data, name, error)
-    return _from_text(data, name)
 
 
 def _none(what: str, why: str, try_this: str) -> Harvest:
@@ -144,11 +150,11 @@ def _from_object(data: bytes, name: str) -> Harvest:
     return _none(f"{name} is no report and no notebook.", "", "")
 
 
-def _from_list(elements: list[msgspec.Raw], name: str) -> Harvest:
+def _from_list(data: bytes, name: str) -> Harvest:
     """A list of reports, or a log as Kaggle keeps it: a list of what each stream said when."""
     reports: list[tuple[bytes, str]] = []
     said: dict[str, list[str]] = {}
-    for number, element in enumerate(elements, start=1):
+    for number, element in enumerate(_list.decode(data), start=1):
         head = _head.decode(element)
         if head.stream_name is not None:
             said.setdefault(head.stream_name, []).append(head.data or "")
@@ -168,9 +174,9 @@ def _joined(said: dict[str, list[str]]) -> bytes:
 def _from_damaged(data: bytes, name: str, error: Exception) -> Harvest:
     """A log of lines of JSON, or what is left of a document that was cut off or damaged."""
     said: dict[str, list[str]] = {}
-    for line in data.splitlines():
+    for line in _KAGGLES.finditer(data):
         try:
-            head = _head.decode(line.strip(b"[], \t"))
+            head = _head.decode(line[0].strip(b"[], \t\r"))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
         if head.stream_name is not None:
@@ -239,14 +245,13 @@ def _told(data: bytes, name: str) -> list[tuple[bytes, str] | BadData]:
     """The reports that were printed, by the lines that begin with the mark."""
     whole: list[tuple[bytes, str] | BadData] = []
     pieces: dict[str, dict[int, _Piece]] = {}
-    for line in _marked_lines(data):
+    for line in islice(_marked_lines(data), _MOST_LINES):
         try:
             piece = _piece.decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             whole.append((line, name) if line.endswith(b"}") else _cut_off(name))
         else:
-            if sum(map(len, pieces.values())) < _MOST_PIECES:
-                pieces.setdefault(piece.id, {})[piece.part] = piece
+            pieces.setdefault(piece.id, {})[piece.part] = piece
     return whole + [_put_together(parts, name) for parts in pieces.values()]
 
 
@@ -254,33 +259,38 @@ def _marked_lines(data: bytes) -> Iterator[bytes]:
     at = data.find(_MARK)
     while at >= 0:
         start = at + len(_MARK)
-        end = data.find(b"\n", start)
-        line = data[start : end if end >= 0 else len(data)]
-        if line.startswith(b'{\\"'):
-            line = _out_of_json(line)
-        # What comes behind it: a colour's end, a carriage return.
+        if data.startswith(b'{\\"', start):
+            # Within a string of JSON, as in a notebook that cannot be read as a whole.
+            found = _IN_JSON.match(data, start)
+            end = found.end() if found else start
+            line = _out_of_json(data[start:end])
+        elif data.startswith(b"{", start):
+            end = data.find(b"\n", start)
+            end = end if end >= 0 else len(data)
+            line = data[start:end]
+        else:
+            # The mark alone is the program that prints it.
+            at = data.find(_MARK, start)
+            continue
+        # What may come behind it: a colour's end, a carriage return.
         last = line.rfind(b"}")
         is_whole = last >= 0 and len(line) - last <= 16
-        # The mark alone is the program that prints it.
-        if line.startswith(b"{"):
-            yield line[: last + 1] if is_whole else line
-        at = data.find(_MARK, start)
+        yield line[: last + 1] if is_whole else line
+        at = data.find(_MARK, end)
 
 
-def _out_of_json(line: bytes) -> bytes:
-    """A line that stands in a string of JSON, as in a notebook that cannot be read as a whole."""
-    found = _IN_JSON.match(line)
+def _out_of_json(escaped: bytes) -> bytes:
     try:
-        text = msgspec.json.decode(b'"' + (found[0] if found else b"") + b'"', type=str)
+        text = msgspec.json.decode(b'"' + escaped + b'"', type=str)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return line
+        return escaped
     return text.partition("\n")[0].encode("utf-8", "replace")
 
 
 def _put_together(parts: dict[int, _Piece], name: str) -> tuple[bytes, str] | BadData:
     """A report out of its pieces."""
     of = next(iter(parts.values())).of
-    if not 0 < of <= _MOST_PIECES or sorted(parts) != list(range(1, of + 1)):
+    if not 0 < of <= _MOST_LINES or sorted(parts) != list(range(1, of + 1)):
         return BadData(
             f"The report in {name} is not whole.",
             f"{len(parts)} of its {of} lines are there.",
@@ -318,4 +328,5 @@ def _gathered(
             problems.append(error)
         else:
             reports.setdefault(report.id, report)
-    return Harvest(list(reports.values()), problems if all_count or not reports else [])
+    told = problems[:_MOST_PROBLEMS] if all_count or not reports else []
+    return Harvest(list(reports.values()), told)

@@ -52,7 +52,7 @@ def test_options_reach_the_notebook(cloudrun: Cloudrun) -> None:
     assert notebook["metadata"]["colab"]["name"] == "x.ipynb"
     code = "\n".join("".join(cell["source"]) for cell in notebook["cells"])
     assert "PROFILE = 'full'" in code
-    assert "run('bench', PROFILE)" in code
+    assert "run('bench', PROFILE, parts)" in code
     assert "run('smoke'" not in code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,8 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cloudrun.templates import notebook_charts, notebook_look, notebook_report, notebook_run
+from cloudrun.templates import (
+    notebook_charts,
+    notebook_look,
+    notebook_report,
+    notebook_run,
+    notebook_script,
+)
 
+from cloudrun.reports import schema
 from tests.doubles.notebooks import scripted_programs
 from tests.doubles.reports import measurement
 
@@ -138,8 +146,54 @@ def test_nonsense_between_the_lines_is_left_out(
     programs = scripted_programs(tmp_path / "programs", "babbling.py")
     monkeypatch.setattr(notebook_run, "FOLDER", str(tmp_path))
     monkeypatch.setattr(notebook_run, "WORK", str(programs / "work.py"))
-    part = notebook_run.run("smoke", "quick")
-    assert [line["event"] for line in part["said"]] == ["environment", "check", "finished"]
+    parts: dict[str, Any] = {}
+    notebook_run.run("smoke", "quick", parts)
+    assert [line["event"] for line in parts["smoke"]["said"]] == [
+        "environment",
+        "check",
+        "finished",
+    ]
+
+
+def test_what_was_said_before_a_stop_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = scripted_programs(tmp_path / "programs", "good.py")
+    monkeypatch.setattr(notebook_run, "FOLDER", str(tmp_path))
+    monkeypatch.setattr(notebook_run, "WORK", str(programs / "work.py"))
+    print_line = notebook_run.print_line
+
+    def stop_at_the_end(line: dict[str, Any]) -> None:
+        print_line(line)
+        if line["event"] == "finished":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(notebook_run, "print_line", stop_at_the_end)
+    parts: dict[str, Any] = {}
+    with pytest.raises(KeyboardInterrupt):
+        notebook_run.run("smoke", "quick", parts)
+    about = {"cloudrun": "0", "workload": "smoke", "profile": "quick", "argv": [], "steps": 1}
+    report = notebook_report.make_report("colab", about, str(programs), parts)
+    assert report["outcome"] == "partial"
+    assert [check["name"] for check in report["checks"]] == ["torch"]
+    assert schema.parse(json.dumps(report).encode(), "x").environment is not None
+
+
+def test_a_script_that_is_stopped_is_reported_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.py").write_text("print('hello', flush=True)\nimport sys; sys.stdin.read()\n")
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.print", stop)
+    parts: dict[str, Any] = {}
+    with pytest.raises(KeyboardInterrupt):
+        notebook_script.run_script(parts, str(tmp_path), "x.py")
+    monkeypatch.undo()
+    assert parts["x.py"]["said"][0]["status"] == "fail"
+    assert parts["x.py"]["said"][0]["detail"] == "'python x.py' was stopped."
 
 
 def test_a_notebook_that_is_killed_takes_its_workload_along(tmp_path: Path) -> None:
@@ -148,7 +202,7 @@ def test_a_notebook_that_is_killed_takes_its_workload_along(tmp_path: Path) -> N
         "from cloudrun.templates import notebook_run\n"
         f"notebook_run.FOLDER, notebook_run.WORK = {str(tmp_path)!r}, "
         f"{str(programs / 'work.py')!r}\n"
-        "notebook_run.run('smoke', 'quick')\n"
+        "notebook_run.run('smoke', 'quick', {})\n"
     )
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=env)
