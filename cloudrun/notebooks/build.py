@@ -186,8 +186,13 @@ def _write(path: str, content: bytes) -> str:
 
 
 def _is_plain(path: str, content: bytes) -> bool:
-    """Whether `%%writefile` gives a file back as it is: UTF-8, and lines that end as on Unix."""
-    if not _PLAIN_NAME.fullmatch(path) or not content.endswith(b"\n") or b"\r" in content:
+    """Whether `%%writefile` gives a file back as it is, in any program that shows notebooks.
+
+    That is UTF-8, with lines that end as on Unix and no empty ones at the end:
+    editors change the former, and IPython the latter.
+    """
+    ends_well = content.endswith(b"\n") and not content.endswith(b"\n\n")
+    if not _PLAIN_NAME.fullmatch(path) or not ends_well or b"\r" in content:
         return False
     try:
         body = content.decode()

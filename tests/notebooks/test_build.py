@@ -40,6 +40,8 @@ AWKWARD = {
     "no_end.py": b"x = 1",
     "windows.py": b"x = 1\r\ny = 2\r\n",
     "mac.txt": b"a\rb\n",
+    "blanks_last.py": b"x\n\n\n",
+    "spaces.txt": b"  x  \n",
     "empty.py": b"",
     "blank.py": b"\n",
     "blanks_first.py": b"\n\n   x\n",
@@ -131,6 +133,13 @@ def test_files_of_all_kinds_arrive_as_they_were(tmp_path: Path) -> None:
     assert written == AWKWARD
 
 
+@pytest.mark.parametrize("name", ["windows.py", "mac.txt", "no_end.py", "blanks_last.py"])
+def test_what_an_editor_would_change_is_no_text(name: str) -> None:
+    notebook = build.script_notebook(Project(name, ((name, AWKWARD[name]),), ()))
+    (cell,) = [cell for cell in notebook["cells"] if cell["id"] == "file-1"]
+    assert "".join(cell["source"]).startswith(f"put('project/{name}', ")
+
+
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The notebook of all workloads, executed with real ones that are small."""
@@ -165,7 +174,9 @@ def test_its_report_is_one_as_launch_makes_it(measured: Any) -> None:
     assert (report.run.workload, report.run.profile) == ("all", "quick")
     assert report.machine.provider == report.run.target == "jupyter"
     assert {row.name for row in report.measurements} >= {"matmul", "memory_copy", "training"}
-    assert [check.name for check in report.checks][:3] == ["driver", "torch", "device"]
+    # Those of the notebook's own programs, and not of the cloudrun that is installed here.
+    names = ["driver", "torch", "device", "allocate", "autograd", "matmul"]
+    assert [check.name for check in report.checks] == names
     assert report.environment is not None
     assert report.environment.device == "cpu"
     assert [timing.phase for timing in report.timeline] == ["run", "run"]

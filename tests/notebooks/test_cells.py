@@ -205,10 +205,12 @@ def test_a_notebook_that_is_killed_takes_its_workload_along(tmp_path: Path) -> N
         "notebook_run.run('smoke', 'quick', {})\n"
     )
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=env)
-    assert process.stdout is not None
-    assert b"pass" in process.stdout.readline()
-    (workload,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    subprocess.run(["tail", f"--pid={workload}", "-f", "/dev/null"], check=True, timeout=30)
+    command = [sys.executable, "-c", code]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=env) as process:
+        assert process.stdout is not None
+        assert b"pass" in process.stdout.readline()
+        (workload,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.send_signal(signal.SIGKILL)
+        # The notebook's own stdin is still open: it is not what ends the workload.
+        subprocess.run(["tail", f"--pid={workload}", "-f", "/dev/null"], check=True, timeout=30)
