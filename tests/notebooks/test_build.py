@@ -109,6 +109,8 @@ def test_what_it_runs_is_byte_for_byte_the_workloads(tmp_path: Path) -> None:
                          cell["id"].startswith("file-")]  # fmt: skip
     execute(notebook, tmp_path / "there")
     written = tmp_path / "there" / "cloudrun-notebook" / "cloudrun" / "workloads"
+    # Else a cloudrun in site-packages would be run instead.
+    assert (written.parent / "__init__.py").is_file()
     sources = {path.name: path.read_bytes() for path in WORKLOADS.glob("*.py")}
     assert len(sources) > 10
     assert {path.name: path.read_bytes() for path in written.iterdir()} == sources
@@ -174,7 +176,6 @@ def test_its_report_is_one_as_launch_makes_it(measured: Any) -> None:
     assert (report.run.workload, report.run.profile) == ("all", "quick")
     assert report.machine.provider == report.run.target == "jupyter"
     assert {row.name for row in report.measurements} >= {"matmul", "memory_copy", "training"}
-    # Those of the notebook's own programs, and not of the cloudrun that is installed here.
     names = ["driver", "torch", "device", "allocate", "autograd", "matmul"]
     assert [check.name for check in report.checks] == names
     assert report.environment is not None
