@@ -73,15 +73,23 @@ class Unavailable(CloudrunError):
 class CannotHave(Unavailable):
     """This offer cannot be had; others may.
 
-    `scope` says which others cannot either: those of the same `zone` and type, or
-    all of the same `region` and market.
+    `scope` says which others cannot either: those of the same `zone` and type, all of
+    the same `region` and market, or all of the same `cloud`. `elsewhere` are zones of
+    which the cloud says that they can.
     """
 
     def __init__(
-        self, what: str, why: str = "", try_this: str = "", *, scope: Literal["zone", "region"]
+        self,
+        what: str,
+        why: str = "",
+        try_this: str = "",
+        *,
+        scope: Literal["zone", "region", "cloud"],
+        elsewhere: tuple[str, ...] = (),
     ) -> None:
         super().__init__(what, why, try_this)
         self.scope = scope
+        self.elsewhere = elsewhere
 
 
 class Bug(CloudrunError):
@@ -112,11 +120,19 @@ class AccessDenied(CloudrunError):
     exit_status = 77
 
 
+class NoCredentials(AccessDenied):
+    """There are none at all for a cloud: perhaps nobody ever meant to use it here."""
+
+
 class BadSettings(CloudrunError):
     """A settings file, or a folder that cloudrun needs, cannot be used as it is."""
 
     kind = "bad_settings"
     exit_status = 78
+
+
+class NotInstalled(BadSettings):
+    """A part of cloudrun that an extra brings: perhaps nobody ever meant to use it here."""
 
 
 class Terminated(KeyboardInterrupt):

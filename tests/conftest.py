@@ -12,7 +12,7 @@ import pytest
 
 from cloudrun.hosts.connection import Connection, connect
 from cloudrun.hosts.link import Link
-from tests.doubles import aws, machines
+from tests.doubles import aws, gce, machines
 from tests.doubles.machines import Machine, hop, trust
 
 Cloudrun = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -24,12 +24,24 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in [name for name in os.environ if name.startswith("CLOUDRUN_")]:
         monkeypatch.delenv(name)
     monkeypatch.delenv("COLUMNS", raising=False)
+    _forget_clouds(monkeypatch)
     folder = tmp_path / "home"
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.setenv("CLOUDRUN_HOME", str(folder))
     monkeypatch.chdir(work)
     return folder
+
+
+def _forget_clouds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no cloud of the developer's be found, by tests or by what they start."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "CLOUDSDK_", "GOOGLE_")):
+            monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "CLOUDSDK_CONFIG"):
+        monkeypatch.setenv(name, "/nonexistent")
+    for name in ("AWS_EC2_METADATA_DISABLED", "NO_GCE_CHECK"):
+        monkeypatch.setenv(name, "true")
 
 
 @pytest.fixture
@@ -113,6 +125,16 @@ def cloud(
         monkeypatch.delenv(name)
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     with aws.cloud(bridge, tmp_path / "aws") as started:
+        for name, value in started.environment().items():
+            monkeypatch.setenv(name, value)
+        yield started
+
+
+@pytest.fixture
+def google(bridge: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[gce.Cloud]:
+    """A simulated Google Cloud with real machines, likewise."""
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with gce.cloud(bridge, tmp_path / "google") as started:
         for name, value in started.environment().items():
             monkeypatch.setenv(name, value)
         yield started

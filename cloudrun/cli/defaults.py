@@ -39,15 +39,16 @@ def check(setting: settings.Setting) -> None:
 
 def targets(text: str) -> tuple[str, ...]:
     """Read `TARGET[,TARGET...]`, each one that this version or the settings have."""
-    from cloudrun.providers.base import OURS, names
+    from cloudrun.providers.base import OURS, clouds, names
 
     hosts = settings.hosts()
     ours = ("auto", *(name for name in OURS if name not in _NO_TARGETS), *hosts)
     if all(target.strip() in ours for target in text.split(",") if SSH not in target):
-        known = ours
+        known, rent = ours, tuple[str, ...]()
     else:
-        known = ("auto", *names(), *hosts)
-    targets = parse_targets(text, tuple(name for name in known if name not in _NO_TARGETS))
+        known, rent = ("auto", *names(), *hosts), clouds()
+    known = tuple(name for name in known if name not in _NO_TARGETS)
+    targets = parse_targets(text, known, rent)
     return tuple(_checked(hosts.get(target, target)) for target in targets)
 
 

@@ -50,7 +50,10 @@ def command(ctx: click.Context, kill: bool, everyone: bool, json: bool) -> None:
 
 def _show(found: leaks.Looked) -> None:
     if not found.leaks:
-        output.say("Nothing is there that costs money.")
+        unset = (
+            f" (Never set up here: {', '.join(found.passed_over)}.)" if found.passed_over else ""
+        )
+        output.say(f"Nothing is there that costs money.{unset}")
         return
     output.print_table(
         ("USD/HOUR", "WHAT", "TYPE", "ID", "WHERE", "RUN", "LEAK"),

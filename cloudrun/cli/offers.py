@@ -9,7 +9,7 @@ import msgspec
 
 from cloudrun.cli import options, output
 from cloudrun.errors import Unavailable
-from cloudrun.model.need import CLOUDS, Need
+from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
 from cloudrun.model.words import clean, format_usd
 
@@ -31,9 +31,10 @@ def command(json: bool, **given: Any) -> None:
       cloudrun offers --gpu T4 --on aws
     """
     from cloudrun.launcher import phases
+    from cloudrun.providers import base as providers
 
     need = Need(
-        targets=given["on"] or CLOUDS,
+        targets=given["on"] or providers.clouds(),
         gpu=given["gpu"],
         spot=given["spot"],
         instance_type=given["instance_type"],

@@ -42,8 +42,8 @@ def where(function: Callable[..., Any]) -> Callable[..., Any]:
                      help="GPU model as people say it: T4, l4, A100-80GB:8. [default: any]"),
         click.option("--on", type=_Parsed("target", defaults.targets), metavar="TARGET[,...]",
                      help="Where: auto (this machine's accelerator, else its CPU; never a paid "
-                     "one), local, aws[/REGION[/ZONE]], ssh://[USER@]HOST[:PORT], or a name "
-                     "from the settings' [hosts]. [default: auto]"),
+                     "one), local, aws[/REGION[/ZONE]], gcp[/...], ssh://[USER@]HOST[:PORT], or a "
+                     "name from the settings' [hosts]. [default: auto]"),
     ):  # fmt: skip
         function = option(function)
     return function

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cloudrun.errors import CloudrunError
-from cloudrun.model.need import CLOUDS
 from cloudrun.model.resource import Resource
 from cloudrun.model.run import now
 from cloudrun.providers import base as providers
+from cloudrun.providers.base import Found
 
 State = Literal["left over", "in use", "another's"]
 
@@ -29,33 +29,46 @@ class Leak:
 
 @dataclass(frozen=True)
 class Looked:
-    """What was found, what costs most first; in sentences, where nobody could look."""
+    """What was found, what costs most first; in sentences, where nobody could look.
+
+    `passed_over` are the clouds that were never set up here.
+    """
 
     leaks: tuple[Leak, ...]
     unknown: tuple[str, ...]
+    passed_over: tuple[str, ...] = ()
 
 
 def look(
     in_use: Collection[str],
-    clouds: Sequence[str] = CLOUDS,
+    clouds: Sequence[str] | None = None,
     regions: Sequence[str] | None = None,
 ) -> Looked:
     """Ask clouds what is there of cloudrun's runs, in these regions or in all.
 
     Args:
         in_use: The runs that are going on, or whose machine is kept.
-        clouds: Which to ask.
+        clouds: Which to ask; None asks all that are installed.
         regions: Where to look; None looks everywhere.
 
     Raises:
-        CloudrunError: a cloud cannot be asked.
+        CloudrunError: a cloud cannot be asked; of clouds that were never set up here, that
+            none of them was.
     """
-    found = [providers.load(name).find(regions) for name in clouds]
+    found, unset = list[Found](), dict[str, CloudrunError]()
+    for name in providers.clouds() if clouds is None else clouds:
+        try:
+            found.append(providers.load(name).find(regions))
+        except providers.NEVER_SET_UP as error:
+            unset[name] = error
+    if unset and not found:
+        raise next(iter(unset.values()))
     leaks = [
         Leak(resource, _state(resource, in_use)) for each in found for resource in each.resources
     ]
     leaks.sort(key=lambda leak: -(leak.resource.usd_per_hour or 0.0))
-    return Looked(tuple(leaks), tuple(words for each in found for words in each.unknown))
+    unknown = tuple(words for each in found for words in each.unknown)
+    return Looked(tuple(leaks), unknown, tuple(unset))
 
 
 def end(leaks: Iterable[Leak], tell: Callable[[str], None]) -> None:

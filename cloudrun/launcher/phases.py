@@ -28,7 +28,14 @@ from cloudrun.launcher import closing, leaks, planner, recovery
 from cloudrun.launcher.current import Current, have, phase_of, teller
 from cloudrun.launcher.journal import Attempt
 from cloudrun.launcher.planner import Block
-from cloudrun.model.events import CommandSaid, Noted, ResultsCame, RunStarted, WorkloadSaid
+from cloudrun.model.events import (
+    CommandSaid,
+    Listener,
+    Noted,
+    ResultsCame,
+    RunStarted,
+    WorkloadSaid,
+)
 from cloudrun.model.need import Need, provider_of
 from cloudrun.model.offer import Offer, Plan
 from cloudrun.model.run import later
@@ -47,23 +54,40 @@ _LOOK_EVERY_S = 5.0
 _LAST_WORDS_S = 15.0
 
 
-def plan(need: Need) -> Plan:
+def plan(need: Need, tell: Listener = lambda _event: None) -> Plan:
     """Ask the targets' providers what can be had, and plan with it. Creates nothing.
+
+    `tell` is told of clouds that are passed over.
 
     Raises:
         Unavailable: no offer fits.
     """
-    return planner.make_plan(need, offers(need))
+    return planner.make_plan(need, offers(need, tell))
 
 
-def offers(need: Need) -> list[Offer]:
-    """Ask the targets' providers what can be had, each one's best first.
+def offers(need: Need, tell: Listener = lambda _event: None) -> list[Offer]:
+    """Ask the targets' providers what can be had; see `planner.in_order`.
+
+    Of several, those that were never set up here, or have nothing that fits, are passed over.
 
     Raises:
-        Unavailable: a provider has nothing that fits.
+        Unavailable: none has anything that fits.
     """
-    asked = dict.fromkeys(provider_of(target) for target in need.targets)
-    return [offer for name in asked for offer in providers.load(name).offers(need)]
+    asked = list(dict.fromkeys(provider_of(target) for target in need.targets))
+    with ThreadPoolExecutor(max(1, len(asked))) as pool:
+        answers = [pool.submit(providers.load(name).offers, need) for name in asked]
+    found: list[Offer] = []
+    problems: list[CloudrunError] = []
+    for answer in answers:
+        try:
+            found += answer.result()
+        except (*providers.NEVER_SET_UP, Unavailable) as error:
+            problems.append(error)
+    if problems and not found:
+        raise problems[0]
+    for problem in problems:
+        tell(Noted(f"{problem.what} {problem.why}".strip()))
+    return planner.in_order(found)
 
 
 def go(run: Current) -> Report:
@@ -142,7 +166,7 @@ def leave(run: Current) -> None:
 def begin(run: Current) -> None:
     """From the plan to a job that runs."""
     with phase_of(run, "plan"):
-        run.plan = plan(run.row.need)
+        run.plan = plan(run.row.need, run.tell)
         run.approve(run.plan)
         run.journal.set_plan(run.row.id, run.plan)
         run.tell(RunStarted(run.row.id, run.plan))
@@ -165,7 +189,7 @@ def _provision(run: Current) -> None:
         try:
             _create(run, offer)
         except CannotHave as error:
-            refused.append(Block(offer, error.scope))
+            refused.append(Block(offer, error.scope, error.elsewhere))
             run.journal.set_refused(run.row.id, len(refused), str(error))
             run.notes.append(f"{offer.where}: {error.what}")
             run.tell(Noted(f"{offer.where}: {error.what} {error.why}".strip()))

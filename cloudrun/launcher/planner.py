@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -52,14 +53,17 @@ def make_plan(need: Need, offers: Sequence[Offer]) -> Plan:
 
 @dataclass(frozen=True)
 class Block:
-    """An offer that was refused, and how far the reason reaches (see `errors.CannotHave`)."""
+    """An offer that was refused; `scope` and `elsewhere` are as in `errors.CannotHave`."""
 
     offer: Offer
-    scope: Literal["zone", "region"]
+    scope: Literal["zone", "region", "cloud"]
+    elsewhere: tuple[str, ...] = ()
 
     def stops(self, other: Offer) -> bool:
         """Whether the reason holds for another offer too."""
         refused = self.offer
+        if self.scope == "cloud":
+            return refused.provider == other.provider
         here = (refused.provider, refused.region, refused.spot)
         if here != (other.provider, other.region, other.spot):
             return False
@@ -68,8 +72,34 @@ class Block:
 
 
 def next_attempt(plan: Plan, blocked: Collection[Block]) -> Offer | None:
-    """The best offer that no block stops; None when all are stopped."""
-    return next((o for o in plan.offers if not any(block.stops(o) for block in blocked)), None)
+    """The best offer that no block stops; None when all are stopped.
+
+    Of equal ones, one in a zone of which the cloud says that it has some.
+    """
+    left = [o for o in plan.offers if not any(block.stops(o) for block in blocked)]
+    named = {(b.offer.provider, zone) for b in blocked for zone in b.elsewhere}
+    equal = [o for o in left if _is_as_good(o, left[0])]
+    return next((o for o in equal if (o.provider, o.zone) in named), next(iter(left), None))
+
+
+def _is_as_good(offer: Offer, best: Offer) -> bool:
+    same = (best.provider, best.instance_type, best.usd_per_hour)
+    return (offer.provider, offer.instance_type, offer.usd_per_hour) == same
+
+
+def in_order(offers: Sequence[Offer]) -> list[Offer]:
+    """The offers in the order to try them.
+
+    Targets are tried in their order, but of several clouds next to each other the cheapest
+    offer comes first, whoever makes it. What one provider says is its best stays so.
+    """
+    ordered: list[Offer] = []
+    for is_paid, group in itertools.groupby(offers, key=lambda offer: offer.usd_per_hour > 0):
+        those = list(group)
+        if is_paid and len({offer.provider for offer in those}) > 1:
+            those.sort(key=lambda offer: offer.usd_per_hour)
+        ordered += those
+    return ordered
 
 
 def deadline_s(need: Need, offer: Offer) -> int:

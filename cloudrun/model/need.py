@@ -20,7 +20,6 @@ PROFILES: tuple[str, ...] = get_args(Profile)
 LAUNCH_TTL_S = 30 * 60
 RUN_TTL_S = 2 * 60 * 60
 SSH = "ssh://"
-CLOUDS = ("aws",)
 
 
 class GpuRequest(msgspec.Struct, frozen=True):
@@ -117,10 +116,12 @@ def parse_gpu(text: str) -> GpuRequest:
     )
 
 
-def parse_targets(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
+def parse_targets(
+    text: str, known: tuple[str, ...], clouds: tuple[str, ...] = ()
+) -> tuple[str, ...]:
     """Read `TARGET[,TARGET...]` against the targets that this version knows, and `ssh://...`.
 
-    A place may follow a cloud's name: `aws/us-east-1`, `aws/us-east-1/us-east-1a`.
+    A place may follow the name of one of the `clouds`: `aws/us-east-1`, `aws/us-east-1/us-east-1a`.
 
     Raises:
         WrongUsage: a target is unknown, or none is given.
@@ -128,7 +129,7 @@ def parse_targets(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
     targets = tuple(part.strip() for part in text.split(",") if part.strip())
     for target in targets:
         cloud, *place = target.split("/")
-        has_place = cloud in CLOUDS and cloud in known and len(place) <= 2 and all(place)
+        has_place = cloud in clouds and len(place) <= 2 and all(place)
         if target not in known and not target.startswith(SSH) and not has_place:
             raise WrongUsage(
                 f"There is no target '{target}' in this version of cloudrun.",

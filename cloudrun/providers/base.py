@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
+from cloudrun.errors import CloudrunError, NoCredentials, NotInstalled
 from cloudrun.hosts.base import Host, Person
 from cloudrun.model.machine import Machine
 from cloudrun.model.need import Need
@@ -23,7 +24,9 @@ from cloudrun.model.resource import Resource
 GROUP = "cloudrun.providers"
 # Those that come with cloudrun: to look through all that is installed takes longer than
 # to reach a machine.
-OURS = ("local", "ssh", "aws", "rehearsal")
+OURS = ("local", "ssh", "aws", "gcp", "rehearsal")
+# What a cloud raises that was never set up here: it is passed over where others will do.
+NEVER_SET_UP = (NoCredentials, NotInstalled)
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,18 @@ def owner() -> str:
     return f"{user}@{platform.node()}"[:200]
 
 
+def unusable(name: str, error: CloudrunError) -> Finding:
+    """What `check` says of a cloud that cannot be used: no failure where it was never set up."""
+    status: Literal["skip", "fail"] = "skip" if isinstance(error, NEVER_SET_UP) else "fail"
+    return Finding(name, status, f"{error.what} {error.why}".strip(), error.try_this)
+
+
+def zones_named(targets: Sequence[str], *clouds: str) -> dict[str, str | None]:
+    """The regions, with the zone if any, that targets like `aws/us-east-1/us-east-1a` name."""
+    places = [target.split("/")[1:] for target in targets if target.split("/")[0] in clouds]
+    return {place[0]: place[1] if len(place) > 1 else None for place in places if place}
+
+
 def place(offer: Offer) -> tuple[str, str | None]:
     """Where to look for what was created for an offer: the provider and its region."""
     return offer.provider, offer.region
@@ -142,6 +157,11 @@ def names() -> tuple[str, ...]:
     from importlib.metadata import entry_points
 
     return tuple(sorted(entry_points(group=GROUP).names))
+
+
+def clouds() -> tuple[str, ...]:
+    """The names of those that rent machines: all but this machine, yours, and what is played."""
+    return tuple(name for name in names() if name not in ("local", "ssh", "rehearsal"))
 
 
 def load(name: str) -> Provider:

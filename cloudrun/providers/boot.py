@@ -25,11 +25,9 @@ def user_data(keys: Keys, deadline: str, longest_s: int) -> str:
         deadline: When the machine powers itself off (RFC 3339, UTC).
         longest_s: After how many seconds it does so where its clock is wrong.
     """
-    moment = int(datetime.fromisoformat(deadline).timestamp())
-    timer = scripts.render("deadline.sh", deadline=moment, longest=longest_s)
     config = {
         # Run before anything else, at each boot.
-        "bootcmd": [["sh", "-c", timer], ["sh", "-c", _without_apt()]],
+        "bootcmd": [["sh", "-c", timer(deadline, longest_s)], ["sh", "-c", _without_apt()]],
         "package_update": False,
         "package_upgrade": False,
         "ssh_deletekeys": True,
@@ -40,6 +38,12 @@ def user_data(keys: Keys, deadline: str, longest_s: int) -> str:
         "ssh_authorized_keys": [keys.public],
     }
     return "#cloud-config\n" + json.dumps(config, indent=1) + "\n"
+
+
+def timer(deadline: str, longest_s: int) -> str:
+    """The script that powers the machine off at its deadline; see `user_data`."""
+    moment = int(datetime.fromisoformat(deadline).timestamp())
+    return scripts.render("deadline.sh", deadline=moment, longest=longest_s)
 
 
 def _without_apt() -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloudrun.errors import AccessDenied, HostUnreachable
+from cloudrun.errors import AccessDenied, HostUnreachable, Refused
 from cloudrun.hosts.base import Person
 from cloudrun.hosts.ssh import SshHost
 from cloudrun.hosts.sshconfig import Hop
@@ -37,6 +37,7 @@ def reach(
     *,
     look: Callable[[], State],
     words: Callable[[], str],
+    host_keys: Callable[[], Sequence[str]] = tuple,
 ) -> SshHost:
     """Wait until the machine answers, and log in with its own key, to its own host key.
 
@@ -46,6 +47,8 @@ def reach(
         until: The moment (`time.monotonic()`) to give up at.
         look: Asks the cloud how the machine is.
         words: What its console said last, where the cloud tells.
+        host_keys: The host keys that the machine told the cloud of, where one asks it by a
+            channel that nobody else can write to; these are trusted as the one put on it is.
 
     Raises:
         HostUnreachable: it has ended, or does not answer in time.
@@ -56,11 +59,17 @@ def reach(
     address = _answering(machine, until, look, words)
     file = Path(machine.key or "")
     known = file.with_name("known_hosts")
-    known.write_text(f"{address} {machine.host_key}\n", encoding="ascii")
     hop = Hop(address, _PORT, machine.user or "", address, (file,), only_these_keys=True)
     # Nobody is asked whether to trust another key than the one that was put on it.
     host = SshHost((hop,), known, Person(tell=person.tell), gpu_is_known=True)
-    _log_in(host, min(until, time.monotonic() + _LOG_IN_S))
+
+    def trust() -> bool:
+        told = host_keys()
+        keys = dict.fromkeys((machine.host_key or "", *told))
+        known.write_text("".join(f"{address} {key}\n" for key in keys if key), encoding="ascii")
+        return bool(told)
+
+    _log_in(host, min(until, time.monotonic() + _LOG_IN_S), trust)
     return host
 
 
@@ -103,12 +112,15 @@ def _never_ready(machine: Machine, address: str, said: str) -> HostUnreachable:
     )
 
 
-def _log_in(host: SshHost, until: float) -> None:
+def _log_in(host: SshHost, until: float, trust: Callable[[], bool]) -> None:
     while True:
+        told = trust()
         try:
             host.link.open()
-        except (HostUnreachable, AccessDenied):
-            if time.monotonic() > until:
+        except (HostUnreachable, AccessDenied, Refused) as error:
+            # A machine that makes its own key may show one before it has told of it.
+            wrong = isinstance(error, Refused) and not told
+            if time.monotonic() > until or wrong:
                 host.close()
                 raise
             time.sleep(_TRY_EVERY_S)

@@ -11,9 +11,10 @@ import boto3
 import pytest
 
 from cloudrun.hosts.connection import connect
-from tests.doubles import aws, machines
-from tests.doubles.aws import BadUserData, RackedCloud
+from tests.doubles import aws, machines, rack
+from tests.doubles.aws import RackedCloud
 from tests.doubles.machines import Machine
+from tests.doubles.rack import BadUserData
 
 
 @pytest.fixture
@@ -232,7 +233,7 @@ def test_a_host_key_that_does_not_fit_fails_the_test(tmp_path: Path) -> None:
     mixed = {**one, "ed25519_public": other["ed25519_public"]}
     data = f"#cloud-config\n{json.dumps({'ssh_keys': mixed})}".encode()
     with pytest.raises(BadUserData, match="do not belong together"):
-        aws._sow(tmp_path / "seed", data, "", 0)
+        rack._sow(tmp_path / "seed", rack.Boot(rack.read(data)), 0)
 
 
 def test_without_a_key_nobody_comes_in(cloud: RackedCloud, ec2: Any) -> None:

@@ -9,29 +9,23 @@ import contextlib
 import functools
 import os
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from cloudrun.errors import (
     AccessDenied,
     BadSettings,
     CannotHave,
     CloudrunError,
-    HostUnreachable,
+    NoCredentials,
+    NotInstalled,
     Unavailable,
 )
-
-T = TypeVar("T")
-A = TypeVar("A")
+from cloudrun.providers.patience import Lost, Throttled, patiently
 
 # Where the price list is, and where to begin when nobody names a region.
 US_EAST = "us-east-1"
 _CONNECT_S, _READ_S = 5, 20
-_INSIST_S = 60.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
-_AT_ONCE = 24
 
 _ZONE = {
     "InsufficientInstanceCapacity",
@@ -69,15 +63,11 @@ _AGAIN = {
 _QUOTAS_PAGE = "https://console.aws.amazon.com/servicequotas/home/services/ec2/quotas"
 
 
-class Lost(HostUnreachable):
-    """AWS gave no answer that makes sense; what was asked for may have been done."""
-
-
 def client(service: str, region: str, *, retries: int = 3) -> Any:
     """The client of a service in a region; made once.
 
     Raises:
-        BadSettings: boto3 is not installed, or the profile does not exist.
+        BadSettings: boto3 is not installed (NotInstalled), or the profile does not exist.
     """
     with _lock:
         return _client(service, region, retries)
@@ -106,7 +96,7 @@ def session() -> Any:
         import boto3
         from botocore.exceptions import ProfileNotFound
     except ImportError as error:
-        raise BadSettings(
+        raise NotInstalled(
             "cloudrun's part for AWS is not installed.",
             "It needs boto3.",
             "pip install 'cloudrun[aws]'",
@@ -152,30 +142,30 @@ def ask(doing: str, call: Callable[..., Any], **parameters: Any) -> Any:
         raise _unanswered(error, doing) from error
 
 
-def insist(doing: str, call: Callable[..., Any], **parameters: Any) -> Any:
+def insist(
+    doing: str, call: Callable[..., Any], *, late: Sequence[str] = (), **parameters: Any
+) -> Any:
     """Call AWS until it answers: for what does no harm when it is done twice.
 
+    Args:
+        doing: As for `ask`.
+        call: As for `ask`.
+        late: Codes of what was made a moment ago and is not known everywhere yet.
+        parameters: Of the call.
+
     Raises:
-        As `ask`; Lost, and throttling, only after a minute.
+        As `ask`; Lost, throttling, and what is late, only after a minute.
     """
-    return patiently(lambda: ask(doing, call, **parameters))
 
-
-def patiently(act: Callable[[], T]) -> T:
-    """Do what asks AWS, again and again for a minute where AWS gives no answer."""
-    began, pause = time.monotonic(), _FIRST_PAUSE_S
-    while True:
+    def act() -> Any:
         try:
-            return act()
-        except (Lost, Throttled):
-            if time.monotonic() + pause > began + _INSIST_S:
-                raise
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
+            return ask(doing, call, **parameters)
+        except CloudrunError as error:
+            if code_of(error.__cause__) in late:
+                raise Throttled(error.what, error.why, error.try_this) from error.__cause__
+            raise
 
-
-class Throttled(Unavailable):
-    """AWS is overloaded, or has had too many calls of this account's; later it will do it."""
+    return patiently(act)
 
 
 def everything(doing: str, client: Any, operation: str, key: str, **parameters: Any) -> list[Any]:
@@ -193,18 +183,17 @@ def everything(doing: str, client: Any, operation: str, key: str, **parameters: 
     return list(ask(doing, pages))
 
 
-def side_by_side(act: Callable[[A], T], arguments: Iterable[A]) -> list[T | CloudrunError]:
-    """Do the same for several at a time; an error of ours is the result of its own only."""
+@contextlib.contextmanager
+def reading(doing: str) -> Iterator[None]:
+    """Read an answer; one that lacks what AWS says it holds makes no sense.
 
-    def careful(argument: A) -> T | CloudrunError:
-        try:
-            return act(argument)
-        except CloudrunError as error:
-            return error
-
-    arguments = list(arguments)
-    with ThreadPoolExecutor(max(1, min(_AT_ONCE, len(arguments)))) as pool:
-        return list(pool.map(careful, arguments))
+    Raises:
+        Lost: so it is.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise no_sense(doing, f"{type(error).__name__}: {error}.") from error
 
 
 def code_of(error: BaseException | None) -> str:
@@ -295,7 +284,8 @@ def _unanswered(error: Exception, doing: str) -> CloudrunError:
     )
     words = f"{str(error).rstrip('.')}."
     if isinstance(error, missing):
-        return AccessDenied(
+        none = isinstance(error, exceptions.NoCredentialsError)
+        return (NoCredentials if none else AccessDenied)(
             "There are no credentials for AWS that work.",
             words,
             "Set them up (aws configure, or aws sso login), then: cloudrun doctor",

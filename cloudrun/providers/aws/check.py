@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from cloudrun.catalog.instances import all_instances
 from cloudrun.errors import AccessDenied, CloudrunError
 from cloudrun.providers.aws import calls
 from cloudrun.providers.aws.regions import enabled
-from cloudrun.providers.base import Finding
+from cloudrun.providers.base import Finding, unusable
+from cloudrun.providers.patience import Lost, Throttled, side_by_side
 
 # https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
 QUOTAS = {
@@ -30,15 +32,8 @@ def check() -> Sequence[Finding]:
     try:
         who = _who()
     except CloudrunError as error:
-        status = "skip" if _never_set_up(error) else "fail"
-        return [Finding("aws", status, f"{error.what} {error.why}", error.try_this)]  # type: ignore[arg-type]
+        return [unusable("aws", error)]
     return [who, _permissions(), *_quotas()]
-
-
-def _never_set_up(error: CloudrunError) -> bool:
-    """Whether nobody ever meant to use AWS here: no boto3, or no credentials at all."""
-    cause = type(error.__cause__).__name__
-    return cause in ("ImportError", "ModuleNotFoundError", "NoCredentialsError")
 
 
 def _who() -> Finding:
@@ -55,7 +50,7 @@ def _who() -> Finding:
 def _permissions() -> Finding:
     """Ask for every call that a launch makes whether it would be allowed, without making it."""
     ec2 = calls.client("ec2", calls.home_region())
-    answers = calls.side_by_side(lambda call: _is_allowed(ec2, *call), list(_needed().items()))
+    answers = side_by_side(lambda call: _is_allowed(ec2, *call), list(_needed().items()))
     named = dict(zip(_needed(), answers, strict=True))
     missing = [action for action, answer in named.items() if answer is False]
     unknown = [action for action, answer in named.items() if isinstance(answer, CloudrunError)]
@@ -116,7 +111,7 @@ def _is_allowed(ec2: Any, action: str, call: tuple[str, dict[str, Any]]) -> bool
         if calls.code_of(error.__cause__) == "UnauthorizedOperation":
             return False
         raise
-    except (calls.Lost, calls.Throttled):
+    except (Lost, Throttled):
         raise
     except CloudrunError:
         return True
@@ -131,7 +126,7 @@ def _quotas() -> Iterator[Finding]:
         yield Finding("aws quota", "skip", f"{error.what} {error.why}", error.try_this)
         return
     asked = [(region, code) for code in QUOTAS for region in places]
-    answers = calls.side_by_side(lambda each: quota(*each), asked)
+    answers = side_by_side(lambda each: quota(*each), asked)
     found = dict(zip(asked, answers, strict=True))
     for code, words in QUOTAS.items():
         yield _quota(code, words, {region: found[region, code] for region in places})
@@ -159,7 +154,8 @@ def _quota(code: str, words: str, values: dict[str, float | CloudrunError]) -> F
     if enough:
         best = ", ".join(f"{region} {value:g} vCPUs" for region, value in list(enough.items())[:6])
         more = f" and {len(enough) - 6} more regions" if len(enough) > 6 else ""
-        return Finding("aws quota", "pass", f"{words}: {best}{more}.{doubt}")
+        gpus = _startable(words[0].lower(), max(enough.values()))
+        return Finding("aws quota", "pass", f"{words}: {best}{more}; enough for {gpus}.{doubt}")
     if unknown:
         return Finding(
             "aws quota", "skip", f"{words}: not known in {_listed(unknown)}.", f"Look there: {page}"
@@ -170,6 +166,19 @@ def _quota(code: str, words: str, values: dict[str, float | CloudrunError]) -> F
         f"{words}: none can be started in any region (new accounts begin so).",
         f"Ask for at least {_LEAST_VCPUS} vCPUs; AWS takes a day or so: {page}",
     )
+
+
+def _startable(family: str, vcpus: float) -> str:
+    """The GPU models of a family, `g` or `p`, that so many vCPUs can start today."""
+    fitting = (
+        each
+        for each in all_instances()
+        if each.cloud == "aws"
+        and each.instance_type.startswith(family)
+        and each.vcpus is not None
+        and each.vcpus <= vcpus
+    )
+    return ", ".join(dict.fromkeys(each.gpu for each in fitting))
 
 
 def _listed(names: Sequence[str]) -> str:

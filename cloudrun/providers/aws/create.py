@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from cloudrun.errors import CloudrunError
@@ -15,9 +15,9 @@ from cloudrun.model.machine import Machine
 from cloudrun.model.offer import Offer
 from cloudrun.model.run import now
 from cloudrun.providers import boot, keys, reach
-from cloudrun.providers.aws import calls, images, network, state
-from cloudrun.providers.aws.tags import tags
+from cloudrun.providers.aws import calls, ending, images, network, state, tags
 from cloudrun.providers.base import Order
+from cloudrun.providers.caller import caller
 
 # After so many looks without an answer, some ten seconds, we may be somewhere else.
 _STUCK_LOOKS = 2
@@ -32,15 +32,15 @@ def create(offer: Offer, order: Order) -> Machine:
         subnet = pool.submit(network.way_out, region, offer.zone, need.private_ip)
         image = pool.submit(images.choose, region, offer.gpu, offer.instance_type or "", need.image)
         ways = subnet.result()
-        who = network.caller(need.ssh_from, ways.range if need.private_ip else None)
+        who = caller(need.ssh_from, ways.range if need.private_ip else None)
         made = keys.make(order.folder)
-        ours = tags(order.run_id, order.deadline)
+        ours = tags.tags(order.run_id, order.deadline)
         group = network.make_group(region, ways, f"cloudrun-{order.run_id}", ours)
         request = _request(offer, order, image.result(), made, ways, group)
         opened = pool.submit(network.admit, region, group, who)
         since = now()
-        instance = _run(region, request)
-        opened.result()
+        instance = _run(region, request, order.run_id)
+        _must_be_open(region, instance, opened)
     return Machine(
         id=instance,
         offer=offer,
@@ -69,14 +69,14 @@ def _request(
         "Encrypted": True,
         "DeleteOnTermination": True,
     }
-    ours = tags(order.run_id, order.deadline)
+    ours = tags.tags(order.run_id, order.deadline)
     kinds = ["instance", "volume", *(["spot-instances-request"] if offer.spot else [])]
     request: dict[str, Any] = {
         "ImageId": image.id,
         "InstanceType": offer.instance_type,
         "MinCount": 1,
         "MaxCount": 1,
-        "ClientToken": f"cloudrun-{order.run_id}-{order.attempt}-{offer.zone}",
+        "ClientToken": f"{tags.token(order.run_id)}{order.attempt}-{offer.zone}",
         "UserData": boot.user_data(made, order.deadline, order.longest_s),
         # The machine's own power-off ends it for good.
         "InstanceInitiatedShutdownBehavior": "terminate",
@@ -99,18 +99,32 @@ def _request(
     return request
 
 
-def _run(region: str, request: dict[str, Any]) -> str:
+def _run(region: str, request: dict[str, Any], run_id: str) -> str:
     """Order the machine, until there is a clear answer; the token makes it one machine.
 
     botocore's own retries are off: it would silently repeat an answer of "no capacity".
     """
-    ec2 = calls.client("ec2", region, retries=1)
-    answer = calls.insist("start the machine", ec2.run_instances, **request)
-    instances = answer.get("Instances") or [{}]
-    found = str(instances[0].get("InstanceId", ""))
+    ec2, doing = calls.client("ec2", region, retries=1), "start the machine"
+    answer = calls.insist(doing, ec2.run_instances, late=network.LATE, **request)
+    with calls.reading(doing):
+        instance = (answer.get("Instances") or [{}])[0]
+        found = str(instance.get("InstanceId", ""))
+        says_whose = instance.get("Tags") or instance.get("ClientToken")
     if not re.fullmatch(r"i-[0-9a-f]{8,17}", found):
-        raise calls.no_sense("start the machine", f"It says that its id is '{found}'.")
+        raise calls.no_sense(doing, f"It says that its id is '{found}'.")
+    if says_whose and not ending.is_ours(instance, run_id):
+        raise calls.no_sense(doing, f"It gave {found}, which is another's.")
     return found
+
+
+def _must_be_open(region: str, instance: str, opened: Future[None]) -> None:
+    """End the machine at once when nobody can get in, now that its id is known."""
+    try:
+        opened.result()
+    except CloudrunError:
+        ec2 = calls.client("ec2", region)
+        calls.insist("end the machine", ec2.terminate_instances, InstanceIds=[instance])
+        raise
 
 
 def connect(machine: Machine, person: Person, until: float) -> SshHost:
@@ -131,7 +145,7 @@ def _admit_again(machine: Machine) -> None:
         return
     # If this cannot be done either, the error is that nothing answers.
     with contextlib.suppress(CloudrunError):
-        who = network.caller(None, None)
+        who = caller(None, None)
         if who != machine.admits:
             for group in state.groups(machine):
                 network.admit(machine.offer.region or "", group, who)

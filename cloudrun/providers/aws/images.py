@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from cloudrun.catalog.gpus import all_gpus
 from cloudrun.errors import CloudrunError, Unavailable, WrongUsage
 from cloudrun.providers.aws import calls
+from cloudrun.providers.fitting import is_before_turing
 
 _OWNER = "898082745236"
 _PARAMETERS = "/aws/service/deeplearning/ami/x86_64"
@@ -33,8 +33,7 @@ _NAMES = {
         "Deep Learning Base Proprietary Nvidia Driver GPU AMI (Ubuntu *",
     ),
 }
-# The open kernel modules drive Turing and what came after it.
-_TURING = 7.5
+_NO_IMAGE = ("InvalidAMIID.NotFound", "InvalidAMIID.Malformed", "InvalidAMIID.Unavailable")
 # The images list the types that they support, each family once.
 _SUPPORTED = re.compile(r"Supported EC2 instances?:\s*([^.]*)", re.IGNORECASE)
 
@@ -66,9 +65,13 @@ def choose(region: str, gpu: str | None, instance_type: str, wanted: str | None)
     ec2 = calls.client("ec2", region)
     if wanted is not None:
         return _users_own(ec2, wanted, region)
-    driver = "oss" if _capability(gpu) >= _TURING else "proprietary"
+    # The open kernel modules drive Turing and what came after it.
+    driver = "proprietary" if is_before_turing(gpu) else "oss"
     candidates = _by_parameters(region, driver)
-    images = _described(ec2, ImageIds=candidates[:4]) if candidates else []
+    images: list[dict[str, Any]] = []
+    # A parameter may lead to an image that is there no more.
+    with calls.allowing(*_NO_IMAGE):
+        images = _described(ec2, ImageIds=candidates[:4]) if candidates else []
     images.sort(key=lambda image: candidates.index(image["ImageId"]))
     if not images:
         images = _by_name(ec2, driver)
@@ -80,13 +83,6 @@ def choose(region: str, gpu: str | None, instance_type: str, wanted: str | None)
         f"It would need the {driver} driver of NVIDIA.",
         "Name an image of your own: --image ami-...",
     )
-
-
-def _capability(gpu: str | None) -> float:
-    """The GPU's compute capability; of an unknown one, that it is new."""
-    known = {each.name: each.compute_capability for each in all_gpus()}
-    found = known.get(gpu or "")
-    return float(found) if found is not None else _TURING
 
 
 def _by_parameters(region: str, driver: str) -> list[str]:
@@ -130,7 +126,7 @@ def _by_name(ec2: Any, driver: str) -> list[dict[str, Any]]:
 
 
 def _described(ec2: Any, **which: Any) -> list[dict[str, Any]]:
-    found = calls.ask("list its images", ec2.describe_images, **which)["Images"]
+    found = calls.insist("list its images", ec2.describe_images, **which).get("Images", [])
     return [image for image in found if image.get("RootDeviceName")]
 
 
@@ -146,9 +142,8 @@ def _supports(image: dict[str, Any], instance_type: str) -> bool:
 
 
 def _users_own(ec2: Any, wanted: str, region: str) -> Image:
-    codes = ("InvalidAMIID.NotFound", "InvalidAMIID.Malformed", "InvalidAMIID.Unavailable")
     found: list[dict[str, Any]] = []
-    with calls.allowing(*codes):
+    with calls.allowing(*_NO_IMAGE):
         found = _described(ec2, ImageIds=[wanted])
     if not found:
         raise WrongUsage(

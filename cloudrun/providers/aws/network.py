@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
-import urllib.request
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from cloudrun.errors import CannotHave, Unavailable
-from cloudrun.model.addresses import checked_range
+from cloudrun.errors import CannotHave, CloudrunError
 from cloudrun.providers.aws import calls
+from cloudrun.providers.patience import Lost, Throttled, patiently
 
-# AWS's own answer to "from which address do I come?".
-_WHO_AM_I = "https://checkip.amazonaws.com"
+# A group that was made a moment ago may not be known everywhere yet.
+LATE = ("InvalidGroup.NotFound",)
 
 
 @dataclass(frozen=True)
@@ -41,33 +38,51 @@ def way_out(region: str, zone: str | None, private: bool) -> Subnet:
         CannotHave: there is none in this zone; the error says what is missing.
     """
     ec2 = calls.client("ec2", region)
-    doing = "look at your networks"
-    asked = (("describe_vpcs", "Vpcs"), ("describe_subnets", "Subnets"),
-             ("describe_route_tables", "RouteTables"))  # fmt: skip
-    with ThreadPoolExecutor(len(asked)) as pool:
-        vpcs, subnets, tables = pool.map(
-            lambda each: calls.everything(doing, ec2, each[0], each[1]), asked
-        )
-    default = {vpc["VpcId"] for vpc in vpcs if vpc.get("IsDefault")}
-    usable = [
-        subnet
-        for subnet in subnets
-        if zone in (None, subnet["AvailabilityZone"])
-        and subnet.get("State", "available") == "available"
-        and (private or _leads_out(subnet, tables))
-    ]
+    with ThreadPoolExecutor(3) as pool:
+        vpcs, subnets = pool.submit(_all, ec2, "vpcs"), pool.submit(_all, ec2, "subnets")
+        tables = pool.submit(_routes, ec2)
+    default = {vpc["VpcId"] for vpc in vpcs.result() if vpc.get("IsDefault")}
+    with calls.reading("look at your networks"):
+        usable = [
+            subnet
+            for subnet in subnets.result()
+            if zone in (None, subnet["AvailabilityZone"])
+            and subnet.get("State", "available") == "available"
+            and (private or _leads_out(subnet, tables.result(), default))
+        ]
     if not usable:
-        raise _no_way(region, zone, bool(vpcs), bool(subnets))
+        raise _no_way(region, zone, bool(vpcs.result() and subnets.result()))
     best = min(usable, key=lambda subnet: (subnet["VpcId"] not in default, subnet["SubnetId"]))
     return Subnet(
         best["SubnetId"], best["VpcId"], best["AvailabilityZone"], best.get("CidrBlock", "")
     )
 
 
-def _leads_out(subnet: dict[str, Any], tables: Sequence[dict[str, Any]]) -> bool:
+def _all(ec2: Any, what: str) -> list[dict[str, Any]]:
+    key = {"vpcs": "Vpcs", "subnets": "Subnets", "route_tables": "RouteTables"}[what]
+    doing = "look at your networks"
+    return patiently(lambda: calls.everything(doing, ec2, f"describe_{what}", key))
+
+
+def _routes(ec2: Any) -> list[dict[str, Any]]:
+    """The route tables; none where nobody tells."""
+    try:
+        return _all(ec2, "route_tables")
+    except (Lost, Throttled):
+        raise
+    except CloudrunError:
+        # Without the permission to look, the default VPC is as AWS made it, with a way out.
+        return []
+
+
+def _leads_out(
+    subnet: dict[str, Any], tables: Sequence[dict[str, Any]], default: Collection[str]
+) -> bool:
     """Whether the subnet's routes, its own or its VPC's main ones, lead to the Internet."""
+    if not tables:
+        return subnet["VpcId"] in default
     table = next((t for t in tables if _is_for(t, "SubnetId", subnet["SubnetId"])), None) or next(
-        (t for t in tables if t["VpcId"] == subnet["VpcId"] and _is_for(t, "Main", True)), None
+        (t for t in tables if t.get("VpcId") == subnet["VpcId"] and _is_for(t, "Main", True)), None
     )
     return any(
         route.get("GatewayId", "").startswith("igw-")
@@ -81,9 +96,9 @@ def _is_for(table: dict[str, Any], key: str, value: object) -> bool:
     return any(each.get(key) == value for each in table.get("Associations", []))
 
 
-def _no_way(region: str, zone: str | None, has_vpc: bool, has_subnet: bool) -> CannotHave:
+def _no_way(region: str, zone: str | None, has_network: bool) -> CannotHave:
     where = zone or region
-    if not has_vpc or not has_subnet:
+    if not has_network:
         return CannotHave(
             f"There is no network in {where} to put a machine into.",
             "Your account has no default VPC there any more.",
@@ -98,48 +113,6 @@ def _no_way(region: str, zone: str | None, has_vpc: bool, has_subnet: bool) -> C
         "reach machines by a VPN with --private-ip.",
         scope="zone",
     )
-
-
-def caller(ssh_from: str | None, subnet_range: str | None) -> str:
-    """Who may reach the machine's port 22, as a range of addresses (CIDR).
-
-    Args:
-        ssh_from: What the user says.
-        subnet_range: The machine's subnet, when it is reached by its private address; then
-            it is our address on the way there. Otherwise it is the one that AWS sees.
-
-    Raises:
-        WrongUsage: the user's range makes no sense, or is half the world.
-        Unavailable: our address cannot be found out.
-    """
-    if ssh_from is not None:
-        return checked_range(ssh_from)
-    if subnet_range is not None:
-        return f"{_address_towards(subnet_range)}/32"
-    try:
-        with urllib.request.urlopen(_WHO_AM_I, timeout=5) as answer:
-            return f"{ipaddress.IPv4Address(answer.read(100).decode().strip())}/32"
-    except (OSError, ValueError) as error:
-        raise Unavailable(
-            "Your own address on the Internet could not be found out.",
-            f"{_WHO_AM_I} says: {error}. Only this address may reach the machine.",
-            "Say who may: --ssh-from ADDRESS/32",
-        ) from error
-
-
-def _address_towards(subnet_range: str) -> str:
-    """Our address on the way to a network; no packet is sent for that."""
-    there = ipaddress.IPv4Network(subnet_range).network_address + 1
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
-            way.connect((str(there), 22))
-            return str(way.getsockname()[0])
-    except OSError as error:
-        raise Unavailable(
-            f"There is no way from here to the machine's network {subnet_range}.",
-            f"{error.strerror}.",
-            "Start your VPN, or leave --private-ip out.",
-        ) from error
 
 
 def make_group(region: str, subnet: Subnet, name: str, tags: Sequence[dict[str, str]]) -> str:
@@ -178,6 +151,7 @@ def admit(region: str, group: str, who: str) -> None:
         calls.insist(
             "open port 22 to you",
             ec2.authorize_security_group_ingress,
+            late=LATE,
             GroupId=group,
             IpPermissions=[rule],
         )

@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from cloudrun.catalog.gpus import find as find_gpus
-from cloudrun.catalog.instances import Instance, all_instances, for_gpu
-from cloudrun.errors import AccessDenied, CloudrunError, Unavailable
+from cloudrun.catalog.instances import Instance
+from cloudrun.errors import CloudrunError, Unavailable
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
+from cloudrun.providers import fitting
 from cloudrun.providers.aws import calls, regions
+from cloudrun.providers.base import zones_named
+from cloudrun.providers.fitting import Price, dated
+from cloudrun.providers.patience import raise_if_hopeless, side_by_side
 
 # From the order to the first answer of a GPU machine's sshd: an estimate, from what
 # others' launchers take (facts in docs/aws.md); no account was at hand to measure it.
 BOOT_S = 75.0
 LEAST_BOOT_S = 5.0
-_MOST_TYPES = 8
 # No torch for this GPU on Arm.
 _WITHOUT_TORCH = {"T4G"}
-
-
-@dataclass(frozen=True)
-class Price:
-    """US dollars per hour, the day of it, and where it holds if not where it is used."""
-
-    usd: float
-    as_of: str
-    note: str = ""
 
 
 def offers(need: Need) -> Sequence[Offer]:
@@ -41,14 +34,14 @@ def offers(need: Need) -> Sequence[Offer]:
         Unavailable: AWS has no type that fits, or nowhere.
         CloudrunError: AWS cannot be asked.
     """
-    types = _types(need)
-    named = regions.zones_named(need.targets)
+    types = fitting.types(need, "aws", "AWS", _WITHOUT_TORCH)
+    named = zones_named(need.targets, "aws", "rehearsal")
     places = list(named) or regions.enabled()
     with ThreadPoolExecutor(2) as pool:
         priced = pool.submit(_list_prices, types, places) if not need.spot else None
-        found = calls.side_by_side(lambda region: _in_region(region, types, need.spot), places)
+        found = side_by_side(lambda region: _in_region(region, types, need.spot), places)
         prices = priced.result() if priced is not None else {}
-    _raise_if_hopeless(found)
+    raise_if_hopeless(found)
     home = calls.home_region()
     rows = [
         offer
@@ -63,47 +56,6 @@ def offers(need: Need) -> Sequence[Offer]:
     return sorted(
         rows,
         key=lambda o: (o.usd_per_hour, o.region != home, order[o.region or ""], o.zone or ""),
-    )
-
-
-def _types(need: Need) -> list[Instance]:
-    """The types that fit, the cheapest first.
-
-    Raises:
-        Unavailable: there is none.
-    """
-    ours = [each for each in all_instances() if each.cloud == "aws"]
-    if need.instance_type is not None:
-        known = [each for each in ours if each.instance_type == need.instance_type]
-        return known or [_unknown_type(need.instance_type)]
-    count = need.gpu.count if need.gpu else 1
-    if need.gpu is not None:
-        fitting = [each for each in for_gpu(need.gpu.name, count) if each.cloud == "aws"]
-    else:
-        fitting = sorted((i for i in ours if i.gpu_count == count), key=_price_or_last)
-    usable = [each for each in fitting if each.gpu not in _WITHOUT_TORCH]
-    if not usable:
-        raise _no_type(need, ours)
-    return usable[:_MOST_TYPES]
-
-
-def _unknown_type(name: str) -> Instance:
-    return Instance("aws", name, "", None, None, None, None, "", None, "", "")  # type: ignore[arg-type]
-
-
-def _price_or_last(instance: Instance) -> float:
-    return float("inf") if instance.usd_per_hour is None else instance.usd_per_hour
-
-
-def _no_type(need: Need, ours: Sequence[Instance]) -> Unavailable:
-    assert need.gpu is not None  # noqa: S101 - there are types with one GPU
-    names = {gpu.name for gpu in find_gpus(need.gpu.name)} - _WITHOUT_TORCH
-    counts = sorted({each.gpu_count for each in ours if each.gpu in names})
-    listed = ", ".join(str(count) for count in counts)
-    return Unavailable(
-        f"AWS has no machine with {need.gpu.count} x {need.gpu.name}.",
-        f"It has some with {listed}." if listed else "It rents none of this model.",
-        f"Which GPUs there are, and where: cloudrun gpus {need.gpu.name}",
     )
 
 
@@ -160,7 +112,7 @@ def _list_prices(types: Sequence[Instance], places: Sequence[str]) -> dict[tuple
     def of_type(instance: Instance) -> list[tuple[tuple[str, str], Price]]:
         return list(_live_prices(instance.instance_type, places))
 
-    answers = calls.side_by_side(of_type, types)
+    answers = side_by_side(of_type, types)
     return dict(
         row for answer in answers if not isinstance(answer, CloudrunError) for row in answer
     )
@@ -210,7 +162,7 @@ def _offers(
         if spot:
             price = answer.spot.get((instance.instance_type, zone))
         else:
-            price = prices.get((instance.instance_type, region)) or _dated(instance, region)
+            price = prices.get((instance.instance_type, region)) or dated(instance, region)
         if price is None:
             continue
         yield Offer(
@@ -227,23 +179,6 @@ def _offers(
             price_note=price.note,
             boot_s=BOOT_S,
         )
-
-
-def _dated(instance: Instance, region: str) -> Price | None:
-    """The catalogue's price, where AWS's own list does not answer."""
-    if instance.usd_per_hour is None or instance.price_as_of is None:
-        return None
-    note = f"the price of {instance.region}" if region != instance.region else ""
-    return Price(instance.usd_per_hour, instance.price_as_of.isoformat(), note)
-
-
-def _raise_if_hopeless(answers: Iterable[_Region | CloudrunError]) -> None:
-    """Raise the first error when all regions have one, or yours is that you may not."""
-    problems = [answer for answer in answers if isinstance(answer, CloudrunError)]
-    everywhere = len(problems) == len(list(answers))
-    for problem in problems:
-        if everywhere or isinstance(problem, AccessDenied):
-            raise problem
 
 
 def _nothing(types: Sequence[Instance], places: Sequence[str]) -> Unavailable:

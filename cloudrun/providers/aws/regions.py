@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from cloudrun.errors import AccessDenied
 from cloudrun.providers.aws import calls
 
@@ -24,10 +22,3 @@ def enabled() -> list[str]:
         return [home]
     names = sorted(str(region["RegionName"]) for region in found)
     return sorted(names, key=lambda name: name != home) or [home]
-
-
-def zones_named(targets: Sequence[str]) -> dict[str, str | None]:
-    """The regions, with the zone if any, that targets like `aws/us-east-1/us-east-1a` name."""
-    ours = ("aws", "rehearsal")
-    places = [target.split("/")[1:] for target in targets if target.split("/")[0] in ours]
-    return {place[0]: place[1] if len(place) > 1 else None for place in places if place}

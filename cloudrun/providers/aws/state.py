@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from cloudrun.errors import CloudrunError
 from cloudrun.model.machine import Machine
 from cloudrun.model.words import clean
+from cloudrun.providers import patience
 from cloudrun.providers.aws import calls
 from cloudrun.providers.reach import State
 
@@ -15,6 +17,7 @@ _DOING = "look at the machine"
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-request-status.html
 _TAKEN_BACK = ("marked-for-stop", "marked-for-termination", "instance-terminated-")
 _MOST_CONSOLE = 300
+_MORE_LOOKS, _LOOK_AGAIN_S = 3, 4.0
 
 
 def look(machine: Machine) -> State:
@@ -23,10 +26,10 @@ def look(machine: Machine) -> State:
     Raises:
         CloudrunError: AWS cannot be asked.
     """
-    instance = calls.patiently(lambda: _instance(machine))
+    instance = patience.patiently(lambda: _instance(machine))
     if instance is None:
         return State()
-    if instance["State"]["Name"] in GONE:
+    if _name(instance) in GONE:
         return State(ended=_why(machine, instance))
     kind = "PrivateIpAddress" if machine.private_ip else "PublicIpAddress"
     return State(address=instance.get(kind) or "")
@@ -35,9 +38,14 @@ def look(machine: Machine) -> State:
 def gone(machine: Machine) -> str | None:
     """Why the machine is gone, or soon will be; see `Provider.gone`."""
     instance = _instance(machine)
+    for _ in range(_MORE_LOOKS):
+        # An answer may be late: one that does not show it is not believed at once.
+        if instance is None:
+            time.sleep(_LOOK_AGAIN_S)
+            instance = _instance(machine)
     if instance is None:
         return f"AWS has no machine {machine.id} any more."
-    if instance["State"]["Name"] in GONE:
+    if _name(instance) in GONE:
         return _why(machine, instance)
     request = instance.get("SpotInstanceRequestId")
     return _taken_back(machine, request) if request else None
@@ -45,13 +53,17 @@ def gone(machine: Machine) -> str | None:
 
 def _instance(machine: Machine) -> dict[str, Any] | None:
     ec2 = calls.client("ec2", machine.offer.region or "")
-    with calls.allowing("InvalidInstanceID.NotFound"):
+    with calls.allowing("InvalidInstanceID.NotFound"), calls.reading(_DOING):
         answer = calls.ask(_DOING, ec2.describe_instances, InstanceIds=[machine.id])
         for reservation in answer.get("Reservations", []):
             for instance in reservation.get("Instances", []):
                 if instance.get("InstanceId") == machine.id:
                     return dict(instance)
     return None
+
+
+def _name(instance: dict[str, Any]) -> str:
+    return str((instance.get("State") or {}).get("Name", ""))
 
 
 def _why(machine: Machine, instance: dict[str, Any]) -> str:
@@ -61,7 +73,7 @@ def _why(machine: Machine, instance: dict[str, Any]) -> str:
         return f"AWS took the spot machine {machine.id} back."
     if code == "Client.InstanceInitiatedShutdown":
         return f"The machine {machine.id} powered itself off, as it does at its deadline."
-    said = reason.get("Message") or instance["State"]["Name"]
+    said = reason.get("Message") or _name(instance)
     return f"AWS says of the machine {machine.id}: {clean(str(said))[:300]}."
 
 

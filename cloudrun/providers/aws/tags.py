@@ -21,9 +21,14 @@ def tags(run_id: str, deadline: str) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in named.items()]
 
 
+def token(run_id: str) -> str:
+    """How the tokens of a run's orders begin."""
+    return f"cloudrun-{run_id}-"
+
+
 def read(resource: Mapping[str, Any]) -> dict[str, str]:
     """The tags that a resource has."""
-    return {tag["Key"]: tag.get("Value", "") for tag in resource.get("Tags", [])}
+    return {str(tag.get("Key")): str(tag.get("Value", "")) for tag in resource.get("Tags") or []}
 
 
 def of_run(run_id: str) -> Sequence[dict[str, Any]]:

@@ -60,6 +60,9 @@ def test_a_quota_in_one_region_is_enough(paper: Cloud) -> None:
     paper.quotas["eu-west-1", G_ON_DEMAND] = 8.0
     finding = found("aws quota", "G and VT machines")
     assert (finding.status, "eu-west-1 8 vCPUs" in finding.detail) == ("pass", True)
+    # Eight vCPUs start a T4, and none of the larger ones.
+    assert "enough for T4" in finding.detail
+    assert "H100" not in finding.detail
 
 
 def test_no_credentials_is_no_failure_for_who_has_no_account(

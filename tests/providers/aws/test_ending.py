@@ -12,8 +12,8 @@ import pytest
 from cloudrun.errors import AccessDenied, CloudrunError, Unavailable
 from cloudrun.model.machine import Machine
 from cloudrun.model.run import now
-from cloudrun.providers import aws
-from cloudrun.providers.aws import calls, ending, tags
+from cloudrun.providers import aws, patience
+from cloudrun.providers.aws import calls, tags
 from cloudrun.providers.base import Order, owner
 from cloudrun.rehearsal.cloud import Cloud
 from cloudrun.rehearsal.faults import Fault
@@ -24,9 +24,8 @@ Orders = Callable[..., Order]
 
 @pytest.fixture(autouse=True)
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "_INSIST_S", 3.0)
-    monkeypatch.setattr(calls, "_FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr(ending, "_FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(patience, "_INSIST_S", 3.0)
+    monkeypatch.setattr(patience, "_FIRST_PAUSE_S", 0.02)
 
 
 @pytest.fixture
@@ -129,8 +128,8 @@ def test_a_machine_that_does_not_end_is_named(
     paper: Cloud, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paper.ending_s = 3600
-    monkeypatch.setattr(ending, "_GONE_S", 0.5)
-    with pytest.raises(Unavailable, match=rf"not confirmed.*{machine.id}.*leaks --kill"):
+    monkeypatch.setattr(patience, "_GONE_S", 0.5)
+    with pytest.raises(Unavailable, match=rf"not let go of all.*{machine.id}.*leaks --kill"):
         aws.terminate("abc", "us-east-1", machine)
 
 
