@@ -162,10 +162,8 @@ def test_what_no_other_zone_can_mend_ends_at_once(
     assert nothing_is_left(cloud)
 
 
-READS = (
-    "GetProducts", "DescribeInstanceTypeOfferings", "DescribeVpcs", "GetParametersByPath",
-    "DescribeImages", "DescribeInstances", "DescribeVolumes", "DescribeKeyPairs",
-)  # fmt: skip
+# Of those before the first write, one stands for all.
+READS = ("DescribeImages", "DescribeInstances", "DescribeVolumes")
 WRITES = (
     "CreateSecurityGroup", "AuthorizeSecurityGroupIngress", "RunInstances",
     "TerminateInstances", "DeleteSecurityGroup",
@@ -195,6 +193,8 @@ def test_a_cloudrun_that_is_killed_at_any_call_leaves_nothing_that_leaks_does_no
     wait(lambda: process.poll() is not None, "it goes on")
     assert killed.is_set(), process.communicate()
     cloud.before = cloud.after = None
+    # Who may not list the regions looks into one, which is quicker than into all.
+    cloud.deny.add("ec2:DescribeRegions")
     done = cloudrun("leaks", "--kill")
     assert done.returncode == 0, done.stderr
     assert nothing_is_left(cloud)
