@@ -42,8 +42,8 @@ _KNOWN = {
 _FILE_KEYS = {"append", "content", "encoding", "owner", "path", "permissions"}
 
 
-class BadUserData(Exception):
-    """User data that cloud-init, or this double of it, does not take."""
+class BadBoot(Exception):
+    """A machine did not start, or has user data that cloud-init, or this double, does not take."""
 
 
 class Rack:
@@ -68,7 +68,7 @@ class Rack:
         folder, number = self.folder / instance_id, next(self._numbers)
         try:
             _sow(folder / "seed", user_data, image, self.boot_s)
-        except BadUserData as error:
+        except BadBoot as error:
             self.failures.append(f"{instance_id}: {error}")
             raise Refused("InvalidUserData", f"cloud-init would not take it: {error}") from error
         self._started[instance_id] = threading.Event()
@@ -97,9 +97,11 @@ class Rack:
     def _live(self, instance_id: str, number: int, folder: Path) -> None:
         try:
             self._be(instance_id, number, folder)
-        except Exception as error:
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
             self.failures.append(f"{instance_id}: {error!r}")
-            raise
+            # So that who launched it does not wait for it.
+            assert self.cloud is not None
+            self.cloud.fail(instance_id)
         finally:
             self._started[instance_id].set()
 
@@ -135,7 +137,7 @@ def cloud(bridge: str, folder: Path) -> Iterator[RackedCloud]:
         yield started
     rack.join()
     if rack.failures:
-        raise BadUserData("; ".join(rack.failures))
+        raise BadBoot("; ".join(rack.failures))
 
 
 def client(cloud: Cloud, service: str, region: str = "us-east-1", **config: Any) -> Any:
@@ -169,18 +171,18 @@ def _read(user_data: bytes) -> dict[str, Any]:
     """https://docs.cloud-init.io/en/latest/explanation/about-cloud-config.html."""
     text = user_data.decode()
     if text.split("\n", 1)[0].rstrip() != "#cloud-config":
-        raise BadUserData(f"it must begin with #cloud-config, not with {text[:20]!r}")
+        raise BadBoot(f"it must begin with #cloud-config, not with {text[:20]!r}")
     try:
         config = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise BadUserData(str(error)) from error
+        raise BadBoot(str(error)) from error
     if not isinstance(config, dict):
-        raise BadUserData("it must be a mapping")
+        raise BadBoot("it must be a mapping")
     for key, value in config.items():
         if key not in _KNOWN:
-            raise BadUserData(f"this double knows no {key}")
+            raise BadBoot(f"this double knows no {key}")
         if not isinstance(value, _KNOWN[key]):
-            raise BadUserData(f"{key} must be a {_KNOWN[key].__name__}")
+            raise BadBoot(f"{key} must be a {_KNOWN[key].__name__}")
     return config
 
 
@@ -193,22 +195,22 @@ def _shell(commands: list[Any]) -> str:
         elif isinstance(each, list) and all(isinstance(part, str | int) for part in each):
             lines.append(shlex.join(map(str, each)))
         else:
-            raise BadUserData(f"a command must be text or a list of texts, not {each!r}")
+            raise BadBoot(f"a command must be text or a list of texts, not {each!r}")
     return "".join(f"{line}\n" for line in lines)
 
 
 def _file(spec: dict[str, Any]) -> str:
     """https://docs.cloud-init.io/en/latest/reference/modules.html#write-files."""
     if unknown := set(spec) - _FILE_KEYS:
-        raise BadUserData(f"write_files: this double knows no {min(unknown)}")
+        raise BadBoot(f"write_files: this double knows no {min(unknown)}")
     if spec.get("encoding", "text/plain") not in ("b64", "base64", "text/plain"):
-        raise BadUserData(f"write_files: this double knows no encoding {spec['encoding']}")
+        raise BadBoot(f"write_files: this double knows no encoding {spec['encoding']}")
     content = str(spec.get("content", "")).encode()
     if spec.get("encoding", "text/plain") != "text/plain":
         content = base64.b64decode(content, validate=True)
     permissions = spec.get("permissions", "0644")
     if not isinstance(permissions, str):
-        raise BadUserData("write_files: permissions must be text, such as '0644'")
+        raise BadBoot("write_files: permissions must be text, such as '0644'")
     path, into = shlex.quote(spec["path"]), ">>" if spec.get("append") else ">"
     return (
         f'mkdir -p "$(dirname {path})"\n'
@@ -227,7 +229,7 @@ def _keys(config: dict[str, Any]) -> list[str]:
     for user in users:
         if user != "default":
             if not _is_ours(user):
-                raise BadUserData(f"users: this double has {USER} only, not {user!r}")
+                raise BadBoot(f"users: this double has {USER} only, not {user!r}")
             keys += user.get("ssh_authorized_keys", [])
     return keys
 
@@ -242,13 +244,13 @@ def _host_key(path: Path, keys: dict[str, str]) -> None:
         machines.make_key(path)
         return
     if set(keys) != {"ed25519_private", "ed25519_public"}:
-        raise BadUserData(f"ssh_keys: this double takes ed25519 keys only, not {sorted(keys)}")
+        raise BadBoot(f"ssh_keys: this double takes ed25519 keys only, not {sorted(keys)}")
     path.write_text(keys["ed25519_private"])
     path.chmod(0o600)
     path.with_suffix(".pub").write_text(keys["ed25519_public"].strip() + "\n")
     told = subprocess.run(["ssh-keygen", "-y", "-f", str(path)], capture_output=True, text=True)
     if told.stdout.split()[:2] != keys["ed25519_public"].split()[:2]:
-        raise BadUserData(f"ssh_keys: the two do not belong together: {told.stderr}")
+        raise BadBoot(f"ssh_keys: the two do not belong together: {told.stderr}")
 
 
 def _pythons(image: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from cloudrun.hosts.connection import connect
 from tests.doubles import aws, machines
-from tests.doubles.aws import BadUserData, RackedCloud
+from tests.doubles.aws import BadBoot, RackedCloud
 from tests.doubles.machines import Machine
 
 
@@ -215,14 +215,8 @@ def test_sshd_comes_after_the_boot_delay(cloud: RackedCloud, ec2: Any) -> None:
 def test_user_data_that_cloud_init_would_not_take_fails_the_test(
     bridge: str, tmp_path: Path, config: dict[str, Any] | str, words: str
 ) -> None:
-    with pytest.raises(BadUserData, match=words), aws.cloud(bridge, tmp_path / "aws") as cloud:
-        ec2 = boto3.client(
-            "ec2",
-            endpoint_url=cloud.url,
-            region_name="us-east-1",
-            aws_access_key_id="a",
-            aws_secret_access_key="b",  # noqa: S106
-        )
+    with pytest.raises(BadBoot, match=words), aws.cloud(bridge, tmp_path / "aws") as cloud:
+        ec2 = aws.client(cloud, "ec2")
         with pytest.raises(ec2.exceptions.ClientError, match=words):
             launch(ec2, config)
 
@@ -231,8 +225,28 @@ def test_a_host_key_that_does_not_fit_fails_the_test(tmp_path: Path) -> None:
     one, other = keys(tmp_path / "one"), keys(tmp_path / "other")
     mixed = {**one, "ed25519_public": other["ed25519_public"]}
     data = f"#cloud-config\n{json.dumps({'ssh_keys': mixed})}".encode()
-    with pytest.raises(BadUserData, match="do not belong together"):
+    with pytest.raises(BadBoot, match="do not belong together"):
         aws._sow(tmp_path / "seed", data, "", 0)
+
+
+def test_a_machine_that_does_not_start_fails_the_test(bridge: str, tmp_path: Path) -> None:
+    # The number of its address is taken.
+    taken = f"crv{bridge.removeprefix('crbr')}-20"
+    subprocess.run(["ip", "netns", "add", taken], check=True)
+    try:
+        with (
+            pytest.raises(BadBoot, match="File exists"),
+            aws.cloud(bridge, tmp_path / "aws") as cloud,
+        ):
+            ec2 = aws.client(cloud, "ec2")
+            instance = launch(ec2, {})
+            cloud.rack.join()
+            assert described(ec2, instance)["StateReason"]["Code"] == "Server.InternalError"
+        # What killed tests leave is cleared away by the next to have the subnet.
+        machines._sweep(bridge.removeprefix("crbr"))
+        assert not Path("/run/netns", taken).exists()
+    finally:
+        subprocess.run(["ip", "netns", "delete", taken], capture_output=True)
 
 
 def test_without_a_key_nobody_comes_in(cloud: RackedCloud, ec2: Any) -> None:
