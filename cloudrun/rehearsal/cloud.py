@@ -169,6 +169,14 @@ class Cloud(Account):
         with self.lock:
             instances.powered_off(self, instance_id)
 
+    def fail(self, instance_id: str) -> None:
+        """Let an instance come to nothing, as one that AWS accepts and then cannot start.
+
+        https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshooting-launch.html
+        """
+        with self.lock:
+            instances.end(self, self.instances[instance_id], instances.FAILED, "")
+
     def interrupt(self, instance_id: str, notice_s: float = 120, why: str = "no-capacity") -> None:
         """Take a spot instance back: give notice, then end it.
 

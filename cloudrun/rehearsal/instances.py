@@ -51,6 +51,7 @@ _STATUS_FILTERS = {
     "system-status.status": "SystemStatus.Status",
 }
 BY_USER = ("Client.UserInitiatedShutdown", "User initiated shutdown")
+FAILED = ("Server.InternalError", "Internal error on launch")
 FROM_INSIDE = ("Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
 
 

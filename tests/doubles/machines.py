@@ -157,6 +157,7 @@ def network() -> Iterator[str]:
     bridge = _free_bridge()
     try:
         number = bridge.removeprefix("crbr")
+        _sweep(number)
         _ip("address", "add", f"10.99.{number}.1/24", "dev", bridge)
         _ip("link", "set", bridge, "up")
         yield bridge
@@ -422,6 +423,14 @@ def _free_bridge() -> str:
             _ip("link", "add", f"crbr{number}", "type", "bridge")
             return f"crbr{number}"
     raise RuntimeError("no bridge can be made; are there 240 already?")
+
+
+def _sweep(number: str) -> None:
+    """Clear away what tests that were killed left of this subnet, which is ours now."""
+    for left in Path("/run/netns").glob(f"crv{number}-*"):
+        _ip("netns", "delete", left.name)
+        with contextlib.suppress(RuntimeError):
+            _ip("link", "delete", left.name)
 
 
 def _ip(*arguments: str) -> None:

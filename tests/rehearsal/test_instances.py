@@ -231,6 +231,14 @@ def test_a_stopped_instance_can_be_terminated(paper: Cloud, ec2: Any, launch: La
     assert state(ec2, instance) == "terminated"
 
 
+def test_an_instance_may_come_to_nothing(paper: Cloud, ec2: Any, launch: Launch) -> None:
+    paper.pending_s = 30
+    instance = launch()
+    paper.fail(instance)
+    assert described(ec2, instance)["StateReason"]["Code"] == "Server.InternalError"
+    assert state(ec2, instance) == "terminated"
+
+
 def test_machines_are_given_and_taken_away(paper: Cloud, ec2: Any, launch: Launch) -> None:
     paper.machines = machines = Paper()
     instance = launch(UserData="#cloud-config\n")
