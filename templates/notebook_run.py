@@ -18,6 +18,7 @@ def run(workload, profile, parts):
     # At once, so that what it has said is there when you stop it.
     parts[workload] = part
     started = time.monotonic()
+    paths = [FOLDER, *filter(None, [os.environ.get("PYTHONPATH")])]
     with open(os.path.join(FOLDER, f"{workload}.log"), "w+b") as log:
         # Its stdin is a pipe: when this notebook is stopped, the pipe closes, and it ends too.
         process = subprocess.Popen(
@@ -25,7 +26,7 @@ def run(workload, profile, parts):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**os.environ, "PYTHONPATH": FOLDER},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
         try:
             part["said"].extend(line for line in map(_read, process.stdout) if line)
