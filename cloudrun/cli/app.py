@@ -39,6 +39,7 @@ SECTIONS: dict[str, dict[str, _Entry]] = {
     "Run": {
         "launch": _Entry("launch", "Smoke test and benchmark a machine; report; leave nothing."),
         "run": _Entry("run", "Your own command there: push, stream, results home."),
+        "colab": _Entry("colab", "A notebook for a free GPU, and the link that opens it."),
         "ps": _Entry("ps", "Runs that are going on now."),
         "logs": _Entry("logs", "What a run's job has said."),
         "attach": _Entry("attach", "Follow a run again, and bring it home."),
@@ -48,6 +49,7 @@ SECTIONS: dict[str, dict[str, _Entry]] = {
         "leaks": _Entry("leaks", "What the clouds say is still there and costs money."),
     },
     "Reports": {
+        "collect": _Entry("collect", "Bring reports home: out of notebooks, logs, zip files."),
         "report": _Entry("report", "The reports that were made: list, show, schema."),
     },
     "Look first": {

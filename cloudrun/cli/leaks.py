@@ -8,7 +8,7 @@ import msgspec
 from cloudrun import settings
 from cloudrun.cli import options, output
 from cloudrun.cli.progress import Progress
-from cloudrun.errors import HostUnreachable
+from cloudrun.errors import CloudrunError, HostUnreachable
 from cloudrun.launcher import leaks, recovery
 from cloudrun.launcher.journal import Journal
 from cloudrun.model.words import clean, format_usd
@@ -20,16 +20,15 @@ from cloudrun.model.words import clean, format_usd
               help="With --kill: others' too, and what is in use.")  # fmt: skip
 @output.json_option
 @click.pass_context
-def command(ctx: click.Context, kill: bool, everyone: bool, json: bool) -> None:
+def command(ctx: click.Context, kill: bool, everyone: bool, json: bool) -> int:
     """What the clouds themselves say is still there of cloudrun's runs, in every region.
 
     --kill ends what is left over: of your own runs that are over, and of
     anybody's that is past its deadline. What a run that is going on uses is
     shown, and left alone.
     """
-    with Progress(ctx.find_root().obj) as progress, Journal(settings.places().state) as journal:
-        runs = recovery.recover(journal, progress)
-        in_use = [row.id for row in (*runs.alive, *runs.alone, *runs.kept)]
+    with Progress(ctx.find_root().obj) as progress:
+        in_use = _in_use(progress)
         found = leaks.look(in_use)
         if not json:
             _show(found)
@@ -42,10 +41,26 @@ def command(ctx: click.Context, kill: bool, everyone: bool, json: bool) -> None:
         output.print_json(
             [{**msgspec.to_builtins(leak.resource), "leak": leak.state} for leak in found.leaks]
         )
-    if found.unknown:
-        raise HostUnreachable(
-            "Not everything could be looked at.", " ".join(found.unknown)[:1000], "Try again."
-        )
+    if not found.unknown:
+        return 0
+    problem = HostUnreachable(
+        "Not everything could be looked at.", " ".join(found.unknown)[:1000], "Try again."
+    )
+    # What was found is on stdout already, one document.
+    output.print_error(problem)
+    return problem.exit_status
+
+
+def _in_use(progress: Progress) -> list[str]:
+    """The runs that are going on, or whose machine is kept, as far as the journal can be read."""
+    try:
+        with Journal(settings.places().state) as journal:
+            runs = recovery.recover(journal, progress)
+    except CloudrunError as error:
+        # This is the last resort: it must work on a full disk, too.
+        output.say(f"{error.what} {error.why} So nobody knows which of it is still in use.")
+        return []
+    return [row.id for row in (*runs.alive, *runs.alone, *runs.kept)]
 
 
 def _show(found: leaks.Looked) -> None:

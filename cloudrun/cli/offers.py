@@ -40,9 +40,14 @@ def command(json: bool, **given: Any) -> None:
         instance_type=given["instance_type"],
         max_price_usd=given["max_price"],
     )
-    rows = [o for o in phases.offers(need) if o.usd_per_hour <= (need.max_price_usd or 1e9)]
+    found, most = phases.offers(need), need.max_price_usd
+    rows = [offer for offer in found if most is None or offer.usd_per_hour <= most]
+    if not found:
+        raise Unavailable("Nothing that fits can be had.", "", "Other GPUs: cloudrun gpus")
     if not rows:
-        raise Unavailable("Nothing costs so little.", "", "Raise --max-price.")
+        cheapest = format_usd(min(offer.usd_per_hour for offer in found))
+        raise Unavailable("Nothing costs so little.", f"The cheapest costs {cheapest} an hour.",
+                          "Raise --max-price.")  # fmt: skip
     if json:
         output.print_json([msgspec.to_builtins(offer) for offer in rows])
         return

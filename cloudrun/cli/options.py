@@ -227,6 +227,8 @@ def _plan_lines(plan: Plan) -> list[str]:
 
 def _plan_rows(plan: Plan) -> Iterator[tuple[str, str]]:
     """What is to be done, where, for how long and for how much, each with its label."""
+    from cloudrun.launcher.planner import most_usd
+
     best, command = plan.offers[0], plan.need.command
     price = "free" if best.usd_per_hour == 0 else f"{format_usd(best.usd_per_hour)} an hour"
     note = f" ({best.price_note}, {best.price_as_of})" if best.price_note else ""
@@ -240,9 +242,11 @@ def _plan_rows(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "Time", f"about {format_duration(plan.seconds)}"
     ends = "; the machine then ends itself, whatever happens here" if best.boot_s else ""
     yield "Deadline", f"over after at most {format_duration(plan.deadline_s)}{ends}"
-    most = plan.deadline_s / 3600 * best.usd_per_hour
-    limit = f", at most {format_usd(most)}" if most else ""
-    yield "Cost", f"about {format_usd(plan.usd)}{limit}"
+    most = most_usd(plan)
+    limit = f", at most {format_usd(most)}, whichever machine is had" if most else ""
+    yield "Cost", f"about {format_usd(min(plan.usd, most) if most else plan.usd)}{limit}"
+    if best.provider == "rehearsal":
+        yield "Note", "a rehearsal: nothing is rented, and the bill is pretended"
 
 
 def _others(plan: Plan) -> str:

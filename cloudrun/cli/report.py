@@ -84,10 +84,14 @@ def _row(where: Store, entry: Entry) -> dict[str, Any]:
         report = where.read(entry)
     except BadData as error:
         return {"path": entry.path, "report": entry.id or None, "error": str(error)}
+    return {"path": entry.path, **facts(report)}
+
+
+def facts(report: schema.Report) -> dict[str, Any]:
+    """What a list says of a report."""
     gpus = report.environment.gpus if report.environment else ()
     matmul = [row.value for row in report.measurements if row.name == "matmul"]
     return {
-        "path": entry.path,
         "report": report.id,
         "run": {"id": report.run.id},
         "created": rfc3339(datetime.fromisoformat(report.created)),

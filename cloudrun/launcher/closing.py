@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
+from collections.abc import Callable
 from typing import Literal
 
 from cloudrun.errors import (
@@ -17,10 +18,11 @@ from cloudrun.errors import (
 from cloudrun.launcher import recovery
 from cloudrun.launcher.current import Current, have, phase_of
 from cloudrun.launcher.journal import RunRow
+from cloudrun.model.events import Noted
 from cloudrun.model.machine import usd_between
 from cloudrun.model.need import provider_of
-from cloudrun.model.run import later, now
-from cloudrun.model.words import format_usd
+from cloudrun.model.run import later, now, seconds_until
+from cloudrun.model.words import format_duration, format_usd
 from cloudrun.providers import keys
 from cloudrun.providers.base import place
 from cloudrun.reports import build
@@ -36,6 +38,7 @@ def end(run: Current, problem: BaseException | None) -> None:
         kept_s = _kept_s(run, problem)
         if kept_s > 0:
             run.journal.set_kept(run.row.id, later(kept_s))
+            _say_kept(run, kept_s)
         # Called in the reverse order, each whatever the one before it did.
         endings.callback(_terminate, run, kept_s > 0)
         if run.host is not None:
@@ -49,6 +52,19 @@ def end(run: Current, problem: BaseException | None) -> None:
             endings.callback(run.job.stop)
 
 
+def _say_kept(run: Current, kept_s: float) -> None:
+    """A machine that costs money is never kept without a word."""
+    machine = run.machine
+    if machine is None or machine.since is None:
+        return
+    price = format_usd(machine.offer.usd_per_hour)
+    sentence = (
+        f"The machine {machine.id} is kept for {format_duration(kept_s)}, at {price} an hour, and "
+        f"then ends itself. On it: cloudrun ssh {run.row.id}; end it: cloudrun down {run.row.id}"
+    )
+    run.tell(Noted(sentence))
+
+
 def _terminate(run: Current, keep: bool) -> None:
     """End everything that was created for the run, but the machine if that is to be kept."""
     attempts, machine = run.attempts, run.machine
@@ -57,18 +73,14 @@ def _terminate(run: Current, keep: bool) -> None:
         attempts = [attempt for attempt in attempts if place(attempt.offer) != mine]
         machine = None
     elif run.is_rented:
-        _forget_job(run)
+        # From here on nothing of it goes on without us: whoever finds it, ends it.
+        _write_down(run, lambda: run.journal.set_job(run.row.id, None))
     try:
         ended = recovery.terminate(run.row.id, attempts, machine)
     except CloudrunError as error:
         # It must not be forgotten: the next cloudrun tries again.
-        run.journal.set_kept(run.row.id, now())
-        if run.machine is not None and run.is_rented:
-            error.why += (
-                f" The machine {run.machine.id} may still be there, and cost "
-                f"{format_usd(run.machine.offer.usd_per_hour)} an hour; it ends itself at "
-                f"{run.machine.deadline}."
-            )
+        _write_down(run, lambda: run.journal.set_kept(run.row.id, now()))
+        error.why = f"{error.why} {_may_be_there(run)}".strip()
         error.try_this += " When that is mended: cloudrun leaks --kill"
         raise
     if not keep:
@@ -76,23 +88,42 @@ def _terminate(run: Current, keep: bool) -> None:
         keys.forget(run.folder)
 
 
-def _forget_job(run: Current) -> None:
-    """Write down that nothing of it goes on without us: whoever finds it, ends it."""
+def _may_be_there(run: Current) -> str:
+    """A sentence about the machine, unless the cloud says that it is gone."""
+    machine = run.machine
+    if machine is None or machine.since is None:
+        return ""
+    with contextlib.suppress(CloudrunError):
+        if run.provider.gone(machine):
+            return f"The machine {machine.id} itself is gone."
+    return (
+        f"The machine {machine.id} may still be there, and cost "
+        f"{format_usd(machine.offer.usd_per_hour)} an hour; it ends itself at {machine.deadline}."
+    )
+
+
+def _write_down(run: Current, write: Callable[[], None]) -> None:
+    """Write into the journal; a full disk here must not stop the ending."""
     try:
-        run.journal.set_job(run.row.id, None)
+        write()
     except CloudrunError as error:
-        # A full disk here must not stop the ending.
         run.trouble = run.trouble or error
 
 
 def _kept_s(run: Current, problem: BaseException | None) -> float:
     """For how many seconds the machine is left as it is."""
     need, end = run.row.need, run.ended
-    if run.host is None or not run.host.keeps_jobs:
+    if run.host is None or not run.host.keeps_jobs or isinstance(problem, KeyboardInterrupt):
         return 0.0
     failed = problem is not None or (end is not None and end.status != 0)
     left_s = max(0.0, run.until - time.monotonic()) if need.keep else 0.0
-    return max(left_s, need.keep_failed_s if failed else 0.0)
+    kept_s = max(left_s, need.keep_failed_s if failed else 0.0)
+    machine = run.machine
+    if machine is None or machine.since is None:
+        return kept_s
+    # A rented machine ends itself at its deadline, whoever wants it kept.
+    lives_s = seconds_until(machine.deadline)
+    return lives_s if need.keep else min(kept_s, lives_s)
 
 
 def close(run: Current, problem: BaseException | None) -> Report:
@@ -101,7 +132,7 @@ def close(run: Current, problem: BaseException | None) -> Report:
     _note_the_end(run)
     findings.notes += run.notes + [disturbance(other) for other in _at_the_same_time(run)]
     problem = problem or run.trouble
-    if problem is None and not build.says_anything(findings):
+    if problem is None and not build.says_anything(findings) and not run.is_rented:
         problem = WorkloadFailed(
             "The workload ended without a word.",
             " ".join(findings.notes)[:500],
@@ -110,7 +141,8 @@ def close(run: Current, problem: BaseException | None) -> Report:
     cut_off = run.gone or (run.ended is not None and run.ended.reason != "exit")
     outcome = "partial" if cut_off else build.outcome(run.row.need, findings)
     report = None
-    if run.plan and run.offer and build.says_anything(findings):
+    if run.plan and run.offer and (build.says_anything(findings) or run.is_rented):
+        # Of what cost money there is a report in any case: its ledger.
         report = build.make_report(
             run.row,
             offer=run.offer,

@@ -63,8 +63,15 @@ def look(
             unset[name] = error
     if unset and not found:
         raise next(iter(unset.values()))
+    resources = [resource for each in found for resource in each.resources]
+    deadlines: dict[tuple[str, str], str] = {}
+    for resource in resources:
+        whose = (resource.provider, resource.run)
+        deadlines[whose] = max(deadlines.get(whose, ""), resource.deadline)
+    # A run is judged as a whole: what belongs to a machine that may live, lives with it.
     leaks = [
-        Leak(resource, _state(resource, in_use)) for each in found for resource in each.resources
+        Leak(resource, _state(resource, deadlines[resource.provider, resource.run], in_use))
+        for resource in resources
     ]
     leaks.sort(key=lambda leak: -(leak.resource.usd_per_hour or 0.0))
     unknown = tuple(words for each in found for words in each.unknown)
@@ -96,8 +103,8 @@ def to_end(looked: Looked, everyone: bool) -> list[Leak]:
     return [leak for leak in looked.leaks if everyone or leak.state == "left over"]
 
 
-def _state(resource: Resource, in_use: Collection[str]) -> State:
-    if resource.deadline and resource.deadline < now():
+def _state(resource: Resource, deadline: str, in_use: Collection[str]) -> State:
+    if deadline and deadline < now():
         return "left over"
     if resource.run in in_use:
         return "in use"

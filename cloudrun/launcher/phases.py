@@ -38,7 +38,7 @@ from cloudrun.model.events import (
 )
 from cloudrun.model.need import Need, provider_of
 from cloudrun.model.offer import Offer, Plan
-from cloudrun.model.run import later
+from cloudrun.model.run import later, now
 from cloudrun.providers import base as providers
 from cloudrun.providers.base import Order, place
 from cloudrun.reports import build
@@ -49,6 +49,8 @@ T = TypeVar("T")
 _RESULTS_EVERY_S = 30.0
 # AWS asks to look every 5 s for the notice that a spot machine is taken back.
 _LOOK_EVERY_S = 5.0
+# So long other offers are tried: who waits longer had better choose another GPU.
+_TRY_FOR_S = 300.0
 # How long a job that was stopped may take for its last words: longer than its
 # supervisor lets it live.
 _LAST_WORDS_S = 15.0
@@ -99,6 +101,8 @@ def go(run: Current) -> Report:
         else:
             _reconnect(run)
         _finish(run)
+    except _AtOnce as at_once:
+        raise _dropped(run) or at_once from None
     except BaseException as error:  # noqa: BLE001 - raised again below
         problem = error
     if problem is not None and run.goes_on_without_us:
@@ -122,7 +126,7 @@ def go(run: Current) -> Report:
 
 def _dropped(run: Current) -> Interrupted | None:
     """After a second Ctrl-C: what may be left, and how to find it."""
-    if not run.attempts or not have(run.offer).boot_s:
+    if not run.attempts or not have(run.offer).boot_s or have(run.offer).provider == "rehearsal":
         return None
     ends = f" It ends itself at {run.machine.deadline}." if run.machine else ""
     return Interrupted(
@@ -184,21 +188,35 @@ def begin(run: Current) -> None:
 
 def _provision(run: Current) -> None:
     """Get the machine of the best offer that can be had; its deadline runs from here."""
-    whole, refused = have(run.plan), list[Block]()
-    while offer := planner.next_attempt(whole, refused):
+    whole, until = have(run.plan), time.monotonic() + _TRY_FOR_S
+    refused: list[Block] = []
+    reasons: dict[str, list[str]] = {}
+    remedy = ""
+    while (offer := planner.next_attempt(whole, refused)) and time.monotonic() < until:
         try:
             _create(run, offer)
         except CannotHave as error:
             refused.append(Block(offer, error.scope, error.elsewhere))
             run.journal.set_refused(run.row.id, len(refused), str(error))
-            run.notes.append(f"{offer.where}: {error.what}")
             run.tell(Noted(f"{offer.where}: {error.what} {error.why}".strip()))
-            last = error
+            reasons.setdefault(error.what, []).append(offer.where)
+            remedy = error.try_this
         else:
+            run.notes += _in_short(reasons)
             return
     raise Unavailable(
-        f"None of the {len(whole.offers)} offers could be had.", " ".join(run.notes), last.try_this
+        f"None of the {len(refused)} offers that were tried could be had.",
+        " ".join(_in_short(reasons)),
+        remedy,
     )
+
+
+def _in_short(reasons: dict[str, list[str]]) -> list[str]:
+    """Why offers were refused, a sentence for each reason, with some of the places."""
+    return [
+        f"{', '.join(places[:3])}{f' and {len(places) - 3} more' if len(places) > 3 else ''}: {why}"
+        for why, places in reasons.items()
+    ]
 
 
 def _create(run: Current, offer: Offer) -> None:
@@ -207,8 +225,9 @@ def _create(run: Current, offer: Offer) -> None:
     run.attempts.append(Attempt(number, offer))
     run.journal.add_attempt(run.row.id, run.attempts[-1])
     run.until = time.monotonic() + planner.job_s(need, offer)
-    deadline = later(planner.lives_s(need, offer))
-    order = Order(run.row.id, number, deadline, need, run.folder)
+    longest_s = planner.lives_s(need, offer)
+    deadline = later(longest_s)
+    order = Order(run.row.id, number, deadline, need, run.folder, longest_s)
     machine, interrupt = _to_its_end(lambda: run.provider.create(offer, order))
     run.machine = machine
     run.journal.set_machine(run.row.id, machine)
@@ -230,6 +249,12 @@ def _to_its_end(act: Callable[[], T]) -> tuple[T, KeyboardInterrupt | None]:
             return _result(future), interrupt
         except CloudrunError as error:
             raise interrupt from error
+        except KeyboardInterrupt as second:
+            raise _AtOnce from second
+
+
+class _AtOnce(KeyboardInterrupt):
+    """A second Ctrl-C while a machine is ordered: whatever is left then is left."""
 
 
 def _fulfil(future: Future[T], act: Callable[[], T]) -> None:
@@ -476,12 +501,14 @@ def _machine_watched(run: Current) -> Iterator[None]:
         over.set()
 
 
-def _taken_away(run: Current) -> HostUnreachable | None:
+def _taken_away(run: Current) -> CloudrunError | None:
     """The error that says that the machine is gone, when it is."""
     if run.gone is None and run.is_rented:
         run.gone = run.provider.gone(have(run.machine))
     if run.gone is None:
         return None
+    if have(run.machine).deadline <= now():
+        return DeadlineReached("The run's deadline came before its end.")
     again = "Run it again on demand, without --spot." if have(run.offer).spot else "Run it again."
     return HostUnreachable("The run ended before its end.", run.gone, again)
 

@@ -11,6 +11,7 @@ from cloudrun.errors import Unavailable
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer, PhaseForecast, Plan
 from cloudrun.model.run import PHASES
+from cloudrun.model.words import format_usd
 
 # Seconds that each phase takes on this machine, measured on two CPU cores
 # (docs/performance.md); those for GPUs are estimates, from the budgets of the
@@ -21,6 +22,7 @@ _CLOUD_S = {"plan": 1.5, "provision": 5.0, "prepare": 5.0, "push": 0.5}
 _AFTER_S = {"collect": 0.1, "end": 0.1}
 # Before a machine ends itself, its job is stopped and what it made comes home.
 _LAST_S = 30
+_LITTLE_S = 60
 _SMOKE_S = 15.0
 _BENCH_S = {
     "cpu": {"quick": 25.0, "standard": 90.0, "full": 400.0},
@@ -36,9 +38,12 @@ def make_plan(need: Need, offers: Sequence[Offer]) -> Plan:
     Raises:
         Unavailable: no offer fits the need.
     """
-    fitting = tuple(offer for offer in offers if _within_price(need, offer))
-    if not fitting:
+    cheap = [offer for offer in offers if _within_price(need, offer)]
+    if not cheap:
         raise _nothing_fits(need, offers)
+    fitting = tuple(offer for offer in cheap if _lasts(need, offer))
+    if not fitting:
+        raise _too_little(need, cheap)
     best = fitting[0]
     return Plan(
         need=need,
@@ -124,6 +129,27 @@ def job_s(need: Need, offer: Offer) -> int:
     """
     seconds = deadline_s(need, offer)
     return seconds - min(_LAST_S, seconds // 10) if offer.boot_s else seconds
+
+
+def most_usd(plan: Plan) -> float:
+    """The most that the run can cost, whichever offer is had, in US dollars."""
+    return max(lives_s(plan.need, o) / 3600 * o.usd_per_hour for o in plan.offers)
+
+
+def _lasts(need: Need, offer: Offer) -> bool:
+    """Whether the money lasts until the machine has booted and done a little."""
+    if need.max_cost_usd is None or offer.usd_per_hour == 0:
+        return True
+    return _paid_for_s(need.max_cost_usd, offer) >= offer.boot_s + _LITTLE_S
+
+
+def _too_little(need: Need, offers: Sequence[Offer]) -> Unavailable:
+    needed = min((o.boot_s + _LITTLE_S) / 3600 * o.usd_per_hour for o in offers)
+    return Unavailable(
+        f"${need.max_cost_usd:g} does not pay for a machine until it has booted.",
+        f"The cheapest takes about {format_usd(needed)} for its boot and a minute of work.",
+        "Raise --max-cost.",
+    )
 
 
 def _paid_for_s(usd: float, offer: Offer) -> int:

@@ -61,10 +61,18 @@ def recover(journal: Journal, listener: Listener) -> Recovered:
         except (OSError, ValueError, msgspec.MsgspecError) as error:
             # One run's folder or rows are damaged; the others are recovered all the same.
             listener(Noted(f"Run {row.id} cannot be recovered: {error}"))
-            journal.end_run(row.id, "failed", None)
+            _give_up(journal, row)
         finally:
             lock.release()
     return Recovered(tuple(alive), tuple(alone), tuple(_still_kept(journal, listener)))
+
+
+def _give_up(journal: Journal, row: RunRow) -> None:
+    """End a run whose numbers cannot be read any more; what it rented is not forgotten."""
+    with contextlib.suppress(CloudrunError):
+        if any(attempt.offer.usd_per_hour for attempt in journal.attempts(row.id)):
+            journal.set_kept(row.id, now())
+    journal.end_run(row.id, "failed", None)
 
 
 def _still_kept(journal: Journal, listener: Listener) -> Iterator[RunRow]:
@@ -128,6 +136,8 @@ def _left_alone(row: StrangeRow) -> str:
 
 def _end_dead_run(journal: Journal, row: RunRow, listener: Listener) -> None:
     try:
+        if row.machine is not None and row.machine.since is not None:
+            listener(Noted(f"Ending what is left of run {row.id} ..."))
         ended = let_go(journal, row)
     except CloudrunError as error:
         # The run stays open, so that the next cloudrun tries again.
@@ -155,7 +165,8 @@ def _keep(store: Store, report: Report) -> str:
 def _report_of(journal: Journal, row: RunRow, ended: str) -> Report | None:
     """The report of a dead run; None when it had measured nothing."""
     findings, _ = read_kept(journal.run_folder(row.id))
-    if row.plan is None or not build.says_anything(findings):
+    costs = row.machine is not None and row.machine.since is not None
+    if row.plan is None or not (build.says_anything(findings) or costs):
         return None
     steps = journal.steps(row.id)
     known = [step for step in steps if step.phase in PHASES]

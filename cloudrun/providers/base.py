@@ -9,7 +9,7 @@ from __future__ import annotations
 import getpass
 import importlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -17,7 +17,7 @@ from typing import Literal, Protocol, cast
 from cloudrun.errors import CloudrunError, NoCredentials, NotInstalled
 from cloudrun.hosts.base import Host, Person
 from cloudrun.model.machine import Machine
-from cloudrun.model.need import Need
+from cloudrun.model.need import RUN_TTL_S, Need
 from cloudrun.model.offer import Offer
 from cloudrun.model.resource import Resource
 
@@ -43,7 +43,8 @@ class Finding:
 class Order:
     """What a machine is created for: the run, its how-manieth attempt, when it must be gone.
 
-    `deadline` is RFC 3339 in UTC. In `folder` lie the keys of the run's machine.
+    `deadline` is RFC 3339 in UTC; `longest_s` the most seconds that the machine can live,
+    whatever the clocks say. In `folder` lie the keys of the run's machine.
     """
 
     run_id: str
@@ -51,11 +52,7 @@ class Order:
     deadline: str
     need: Need
     folder: Path
-
-    @property
-    def longest_s(self) -> int:
-        """The most seconds that the machine can live, whatever the clocks say."""
-        return self.need.ttl_s + self.need.keep_failed_s
+    longest_s: int = RUN_TTL_S
 
 
 @dataclass(frozen=True)
@@ -141,10 +138,23 @@ def unusable(name: str, error: CloudrunError) -> Finding:
     return Finding(name, status, f"{error.what} {error.why}".strip(), error.try_this)
 
 
-def zones_named(targets: Sequence[str], *clouds: str) -> dict[str, str | None]:
-    """The regions, with the zone if any, that targets like `aws/us-east-1/us-east-1a` name."""
-    places = [target.split("/")[1:] for target in targets if target.split("/")[0] in clouds]
-    return {place[0]: place[1] if len(place) > 1 else None for place in places if place}
+def zones_named(targets: Sequence[str], *clouds: str) -> dict[str, tuple[str, ...]]:
+    """The regions that targets like `aws/us-east-1/us-east-1a` name, each with its zones.
+
+    No zones: any of them. No regions: anywhere.
+    """
+    named: dict[str, list[str]] = {}
+    anywhere = set()
+    for cloud, *place in (target.split("/") for target in targets):
+        if cloud in clouds and place:
+            named.setdefault(place[0], []).extend(place[1:])
+            anywhere |= {place[0]} if len(place) == 1 else set()
+    return {region: () if region in anywhere else tuple(zones) for region, zones in named.items()}
+
+
+def is_named(named: Mapping[str, Sequence[str]], region: str, zone: str | None) -> bool:
+    """Whether a zone is among those that `zones_named` gives."""
+    return not named or (region in named and (not named[region] or zone in named[region]))
 
 
 def place(offer: Offer) -> tuple[str, str | None]:

@@ -34,7 +34,8 @@ def make(folder: Path) -> Keys:
 def forget(folder: Path) -> None:
     """Remove both, where they are."""
     for name in (KEY, _HOST_KEY):
-        (folder / name).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            (folder / name).unlink()
 
 
 def _pair(file: Path) -> tuple[str, str]:

@@ -74,17 +74,18 @@ def playing(fault: Rehearsal) -> Iterator[None]:
 @contextlib.contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
     """Let this process alone see this cloud, and no real one."""
-    before = {key: os.environ.get(key) for key in (*values, "AWS_PROFILE")}
-    os.environ.pop("AWS_PROFILE", None)
-    os.environ.update(values)
+    before = dict(os.environ)
+    for name in [name for name in before if name.startswith("AWS_")]:
+        del os.environ[name]
+    # Nothing of it goes through anybody's proxy.
+    os.environ.update(values | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"})
     calls.forget()
     try:
         yield
     finally:
-        for key, value in before.items():
-            os.environ.pop(key, None)
-            if value is not None:
-                os.environ[key] = value
+        for name in [*values, "NO_PROXY", "no_proxy"]:
+            os.environ.pop(name, None)
+        os.environ.update(before)
         calls.forget()
 
 
@@ -121,7 +122,7 @@ def create(offer: Offer, order: Order) -> Machine:
 
 def connect(machine: Machine, person: Person, until: float) -> LocalHost:
     """Wait until it would have booted; then it is this machine that answers."""
-    person.tell("A rehearsal: nothing is rented, the machine is this one, the bill is pretended.")
+    person.tell("In this rehearsal it is this machine that does the work.")
     while not state.look(machine).address:
         if time.monotonic() > until:
             raise HostUnreachable(f"The machine {machine.id} did not become ready.")

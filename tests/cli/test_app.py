@@ -43,6 +43,8 @@ print("HEAVY", status, heavy, file=sys.stderr)
         "report schema",
         "launch --help",
         "launch --dry-run",
+        "colab",
+        "colab --github me/x",
         "completion bash",
     ],
 )

@@ -144,7 +144,7 @@ def test_when_nothing_can_be_had_all_reasons_are_told(
     cloud.faults.append(no_capacity())
     done = cloudrun("run", "--max-price", "0.6", *EAST, "--", "true")
     assert done.returncode == 69
-    assert "None of the 5 offers could be had" in done.stderr
+    assert "None of the 5 offers that were tried" in done.stderr
     assert len(cloud.asked("RunInstances")) == 5
     assert nothing_is_left(cloud)
 

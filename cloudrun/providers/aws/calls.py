@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -63,26 +64,42 @@ _AGAIN = {
 _QUOTAS_PAGE = "https://console.aws.amazon.com/servicequotas/home/services/ec2/quotas"
 
 
-def client(service: str, region: str, *, retries: int = 3) -> Any:
+def client(service: str, region: str, *, retries: int = 3, quick: bool = False) -> Any:
     """The client of a service in a region; made once.
 
+    Args:
+        service: Such as `ec2`.
+        region: Such as `us-east-1`.
+        retries: How often botocore itself tries.
+        quick: It is one of many, and will do without an answer.
+
     Raises:
-        BadSettings: boto3 is not installed (NotInstalled), or the profile does not exist.
+        BadSettings: boto3 is not installed (NotInstalled), or the settings for AWS are wrong.
     """
-    with _lock:
-        return _client(service, region, retries)
+    session()
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        with _lock:
+            return _client(service, region, 2 if quick else retries, 4 if quick else _READ_S)
+    except (BotoCoreError, ValueError) as error:
+        raise BadSettings(
+            "The settings for AWS cannot be used.",
+            f"{str(error).rstrip('.')}.",
+            "Look at ~/.aws/config and at the variables AWS_... of this shell.",
+        ) from error
 
 
 _lock = threading.Lock()
 
 
 @functools.cache
-def _client(service: str, region: str, retries: int) -> Any:
+def _client(service: str, region: str, retries: int, read_s: int) -> Any:
     from botocore.config import Config
 
     settings = Config(
         connect_timeout=_CONNECT_S,
-        read_timeout=_READ_S,
+        read_timeout=read_s,
         retries={"total_max_attempts": retries, "mode": "standard"},
         max_pool_connections=8,
     )
@@ -94,7 +111,7 @@ def session() -> Any:
     """The user's AWS session: profile, environment, SSO, as every AWS tool finds them."""
     try:
         import boto3
-        from botocore.exceptions import ProfileNotFound
+        from botocore.exceptions import BotoCoreError, ProfileNotFound
     except ImportError as error:
         raise NotInstalled(
             "cloudrun's part for AWS is not installed.",
@@ -108,6 +125,12 @@ def session() -> Any:
             f"{error}.",
             "AWS_PROFILE names it.",
             "See which there are: aws configure list-profiles",
+        ) from error
+    except BotoCoreError as error:
+        raise BadSettings(
+            "The settings for AWS cannot be read.",
+            f"{str(error).rstrip('.')}.",
+            "Look at ~/.aws/config and ~/.aws/credentials.",
         ) from error
 
 
@@ -232,12 +255,7 @@ def explained(error: Any, doing: str, call: Any = None) -> CloudrunError:
     if code in _NO_CREDENTIALS:
         return AccessDenied("AWS does not accept your credentials.", quoted, _log_in())
     if code in _NO_PERMISSION:
-        action = getattr(call, "__name__", doing)
-        return AccessDenied(
-            f"AWS does not allow you to {doing}.",
-            f"Your user lacks the permission for {_action(action)}. {quoted}",
-            "See all that is missing: cloudrun doctor",
-        )
+        return _not_allowed(doing, getattr(call, "__name__", doing), quoted)
     if code in _ACCOUNT:
         return AccessDenied(
             f"Your account at AWS is not ready to {doing}.",
@@ -247,6 +265,20 @@ def explained(error: Any, doing: str, call: Any = None) -> CloudrunError:
     if code in _AGAIN or status >= 500:
         return Throttled(f"AWS did not {doing}.", quoted, "Try again in a few minutes.")
     return Unavailable(f"AWS did not {doing}.", quoted, "")
+
+
+def _not_allowed(doing: str, operation: str, quoted: str) -> CloudrunError:
+    """A permission that is missing; where a company's rules forbid a region, others may do."""
+    named = re.search(r"perform: ([\w-]+:\w+)", quoted)
+    action = named[1] if named else _action(operation)
+    what = f"AWS does not allow you to {doing}."
+    if "service control policy" in quoted and operation == "run_instances":
+        return CannotHave(f"{what[:-1]} here.", quoted, _ELSE, scope="region")
+    return AccessDenied(
+        what,
+        f"Your user lacks the permission for {action}. {quoted}",
+        "See all that is missing: cloudrun doctor",
+    )
 
 
 _ELSE = "Try another region, another GPU, or the same later."

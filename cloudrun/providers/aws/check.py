@@ -73,20 +73,33 @@ def _needed() -> dict[str, tuple[str, dict[str, Any]]]:
     """The actions of a launch, each with a call that asks for it."""
     rule = [{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22,
              "IpRanges": [{"CidrIp": "192.0.2.1/32"}]}]  # fmt: skip
+    tagged = [{"Key": "cloudrun-run", "Value": "check"}]
     order = {"ImageId": "ami-00000000000000000", "InstanceType": "g4dn.xlarge",
-             "MinCount": 1, "MaxCount": 1}  # fmt: skip
+             "MinCount": 1, "MaxCount": 1,
+             "TagSpecifications": [{"ResourceType": "instance", "Tags": tagged}]}  # fmt: skip
     group = {"GroupId": _NO_ID["sg"]}
     return {
         "RunInstances": ("run_instances", order),
         "TerminateInstances": ("terminate_instances", {"InstanceIds": [_NO_ID["i"]]}),
         "CreateSecurityGroup": (
-            "create_security_group", {"GroupName": "cloudrun-check", "Description": "check"},
+            "create_security_group",
+            {"GroupName": "cloudrun-check", "Description": "check",
+             "TagSpecifications": [{"ResourceType": "security-group", "Tags": tagged}]},
         ),
         "AuthorizeSecurityGroupIngress": (
             "authorize_security_group_ingress", {**group, "IpPermissions": rule},
         ),
         "DeleteSecurityGroup": ("delete_security_group", group),
+        "CreateTags": ("create_tags", {"Resources": [_NO_ID["i"]], "Tags": tagged}),
         "DescribeInstances": ("describe_instances", {}),
+        "DescribeRegions": ("describe_regions", {}),
+        "DescribeAddresses": ("describe_addresses", {}),
+        "DescribeKeyPairs": ("describe_key_pairs", {}),
+        "DeleteVolume": ("delete_volume", {"VolumeId": "vol-00000000000000000"}),
+        "CancelSpotInstanceRequests": (
+            "cancel_spot_instance_requests", {"SpotInstanceRequestIds": ["sir-00000000"]},
+        ),
+        "GetConsoleOutput": ("get_console_output", {"InstanceId": _NO_ID["i"]}),
         "DescribeInstanceTypeOfferings": ("describe_instance_type_offerings", {}),
         "DescribeImages": ("describe_images", {"Owners": ["self"]}),
         "DescribeVpcs": ("describe_vpcs", {}),

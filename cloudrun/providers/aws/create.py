@@ -118,7 +118,9 @@ def _must_be_open(region: str, instance: str, opened: Future[None]) -> None:
         opened.result()
     except CloudrunError:
         ec2 = calls.client("ec2", region)
-        calls.insist("end the machine", ec2.terminate_instances, InstanceIds=[instance])
+        late = ("InvalidInstanceID.NotFound",)
+        ids = [instance]
+        calls.insist("end the machine", ec2.terminate_instances, late=late, InstanceIds=ids)
         raise
 
 

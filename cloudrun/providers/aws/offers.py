@@ -15,7 +15,7 @@ from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
 from cloudrun.providers import fitting
 from cloudrun.providers.aws import calls, regions
-from cloudrun.providers.base import zones_named
+from cloudrun.providers.base import is_named, zones_named
 from cloudrun.providers.fitting import Price, dated
 from cloudrun.providers.patience import raise_if_hopeless, side_by_side
 
@@ -36,19 +36,21 @@ def offers(need: Need) -> Sequence[Offer]:
     """
     types = fitting.types(need, "aws", "AWS", _WITHOUT_TORCH)
     named = zones_named(need.targets, "aws", "rehearsal")
-    places = list(named) or regions.enabled()
+    places = regions.checked(named) or regions.enabled()
     with ThreadPoolExecutor(2) as pool:
         priced = pool.submit(_list_prices, types, places) if not need.spot else None
         found = side_by_side(lambda region: _in_region(region, types, need.spot), places)
         prices = priced.result() if priced is not None else {}
-    raise_if_hopeless(found)
+    if all(isinstance(answer, CloudrunError) for answer in found):
+        # In some of them you may not, as a company's rules have it: that is no reason yet.
+        raise_if_hopeless(found)
     home = calls.home_region()
     rows = [
         offer
         for region, answer in zip(places, found, strict=True)
         if not isinstance(answer, CloudrunError)
         for offer in _offers(region, answer, prices, need.spot)
-        if named.get(region) in (None, offer.zone)
+        if is_named(named, region, offer.zone)
     ]
     if not rows:
         raise _nothing(types, places)
@@ -68,7 +70,7 @@ class _Region:
 
 
 def _in_region(region: str, types: Sequence[Instance], spot: bool) -> _Region:
-    ec2 = calls.client("ec2", region)
+    ec2 = calls.client("ec2", region, quick=True)
     names = [each.instance_type for each in types]
     offered = calls.everything(
         "list its machine types",
@@ -133,7 +135,7 @@ def _live_prices(
         wanted["regionCode"] = places[0]
     products = calls.everything(
         "tell its prices",
-        calls.client("pricing", calls.US_EAST),
+        calls.client("pricing", calls.US_EAST, quick=True),
         "get_products",
         "PriceList",
         ServiceCode="AmazonEC2",

@@ -11,7 +11,7 @@ from cloudrun.errors import CloudrunError, Unavailable
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
 from cloudrun.providers import fitting
-from cloudrun.providers.base import zones_named
+from cloudrun.providers.base import is_named, zones_named
 from cloudrun.providers.fitting import Price, dated
 from cloudrun.providers.gcp import account, calls
 from cloudrun.providers.patience import raise_if_hopeless, side_by_side
@@ -56,7 +56,7 @@ def offers(need: Need) -> Sequence[Offer]:
         offer
         for instance in types
         for zone in zones[instance.instance_type]
-        if not named or named.get(_region(zone), "") in (None, zone)
+        if is_named(named, _region(zone), zone)
         for offer in _offers(instance, zone, need.spot)
     ]
     if not rows:

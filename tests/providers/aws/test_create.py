@@ -237,6 +237,45 @@ def test_an_image_that_does_not_list_the_family_is_not_taken(paper: Cloud) -> No
         images.choose("us-east-1", "T4", "g3.4xlarge", None)
 
 
+def test_a_parameter_that_leads_nowhere_is_no_end(paper: Cloud) -> None:
+    paper.faults.append(
+        Fault("DescribeImages", "InvalidAMIID.NotFound", status=400, message="Gone.", times=1)
+    )
+    assert "PyTorch" in images.choose("us-east-1", "T4", "g4dn.xlarge", None).name
+
+
+def test_who_may_not_look_at_routes_gets_the_default_network(paper: Cloud, order: Orders) -> None:
+    paper.deny.add("ec2:DescribeRouteTables")
+    assert aws.create(OFFER, order()).id in paper.instances
+
+
+@pytest.mark.parametrize("action", ["RunInstances", "AuthorizeSecurityGroupIngress"])
+def test_a_firewall_that_is_not_known_everywhere_yet_is_waited_for(
+    paper: Cloud, order: Orders, action: str
+) -> None:
+    paper.faults.append(
+        Fault(action, "InvalidGroup.NotFound", status=400, message="Not yet.", times=2)
+    )
+    assert aws.create(OFFER, order()).id in paper.instances
+
+
+def test_a_machine_that_nobody_can_reach_is_ended_at_once(paper: Cloud, order: Orders) -> None:
+    paper.blind_s = 1.0
+    paper.deny.add("ec2:AuthorizeSecurityGroupIngress")
+    with pytest.raises(AccessDenied):
+        aws.create(OFFER, order())
+    aws.terminate("abc", "us-east-1", None)
+    assert {instance.state for instance in paper.instances.values()} == {"terminated"}
+
+
+def test_a_region_that_a_companys_rules_forbid_is_one_of_many(paper: Cloud, order: Orders) -> None:
+    words = "You are not authorized, with an explicit deny in a service control policy."
+    paper.faults.append(Fault("RunInstances", "UnauthorizedOperation", status=403, message=words))
+    with pytest.raises(CannotHave) as caught:
+        aws.create(OFFER, order())
+    assert caught.value.scope == "region"
+
+
 def test_an_image_of_ones_own(paper: Cloud) -> None:
     known = images.choose("us-east-1", "T4", "g4dn.xlarge", None)
     assert images.choose("us-east-1", "T4", "g3.4xlarge", known.id) == known

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +15,7 @@ from cloudrun.errors import AccessDenied, CloudrunError, Unavailable
 from cloudrun.model.machine import Machine
 from cloudrun.model.run import now
 from cloudrun.providers import aws, patience
-from cloudrun.providers.aws import calls, tags
+from cloudrun.providers.aws import calls, state, tags
 from cloudrun.providers.base import Order, owner
 from cloudrun.rehearsal.cloud import Cloud
 from cloudrun.rehearsal.faults import Fault
@@ -219,3 +221,128 @@ def test_why_a_machine_is_gone(paper: Cloud, machine: Machine, order: Orders) ->
     while paper.instances[taken.id].state != "terminated" and time.monotonic() < deadline:
         time.sleep(0.05)
     assert "took the spot machine" in (aws.gone(taken) or "")
+
+
+def colleagues(paper: Cloud, order: Orders) -> str:
+    """A machine of another's: another run's, another owner's, its deadline far away."""
+    theirs = order(run="theirs")
+    late = dataclasses.replace(theirs, deadline="2099-01-01T00:00:00.000Z")
+    return aws.create(OFFER, late).id
+
+
+def test_answers_that_ignore_the_filter_end_nobody_elses(
+    paper: Cloud, machine: Machine, order: Orders
+) -> None:
+    other = colleagues(paper, order)
+
+    def deaf(request: Any) -> None:
+        request.params.pop("Filters", None)
+
+    paper.before = deaf
+    aws.terminate("abc", "us-east-1", machine)
+    assert paper.instances[machine.id].state == "terminated"
+    assert paper.instances[other].state == "running"
+    assert groups() == ["cloudrun-theirs"]
+
+
+def test_a_wildcard_in_a_tag_is_no_wildcard(paper: Cloud, machine: Machine) -> None:
+    aws.terminate("*", "us-east-1", None)
+    assert paper.instances[machine.id].state == "running"
+
+
+def test_an_order_that_is_answered_with_anothers_machine_ends_it_not(
+    paper: Cloud, order: Orders
+) -> None:
+    other = colleagues(paper, order)
+    ours: list[str] = []
+
+    def lie(request: Any, answer: Any) -> None:
+        if request.action == "RunInstances":
+            (new,) = set(paper.instances) - {other}
+            ours.append(new)
+            answer.body = answer.body.replace(new.encode(), other.encode())
+            answer.body = answer.body.replace(b"abc", b"theirs")
+
+    paper.after = lie
+    with pytest.raises(CloudrunError, match="another's"):
+        aws.create(OFFER, order())
+    paper.after = None
+    aws.terminate("abc", "us-east-1", None)
+    assert paper.instances[ours[0]].state == "terminated"
+    assert paper.instances[other].state == "running"
+
+
+def test_a_machine_that_turns_out_to_be_anothers_is_not_ended(
+    paper: Cloud, machine: Machine, order: Orders
+) -> None:
+    other = colleagues(paper, order)
+    wrong = msgspec.structs.replace(machine, id=other)
+    with pytest.raises(CloudrunError, match="another's"):
+        aws.terminate("abc", "us-east-1", wrong)
+    assert paper.instances[other].state == "running"
+
+
+def test_a_machine_that_is_shown_late_is_ended_because_its_firewall_cannot_go(
+    paper: Cloud, order: Orders
+) -> None:
+    paper.blind_s = 6.0
+    aws.create(OFFER, order())
+    aws.terminate("abc", "us-east-1", None)
+    assert states(paper) == ["terminated"]
+    assert groups() == []
+
+
+@pytest.mark.parametrize(
+    "action", ["DescribeSpotInstanceRequests", "DescribeVolumes", "DescribeAddresses"]
+)
+def test_a_kind_that_nobody_lists_keeps_no_run_from_its_end(
+    paper: Cloud, machine: Machine, action: str
+) -> None:
+    paper.faults.append(Fault(action, "InvalidAction", status=400, message="Not valid."))
+    aws.terminate("abc", "us-east-1", machine)
+    assert states(paper) == ["terminated"]
+    assert groups() == []
+
+
+def test_a_firewall_that_cannot_go_is_told_when_the_machine_has_gone(
+    paper: Cloud, machine: Machine
+) -> None:
+    paper.deny.add("ec2:DeleteSecurityGroup")
+    with pytest.raises(AccessDenied, match="DeleteSecurityGroup"):
+        aws.terminate("abc", "us-east-1", machine)
+    assert states(paper) == ["terminated"]
+
+
+@pytest.mark.parametrize(
+    ("action", "part"),
+    [
+        ("DescribeAddresses", b"addressesSet"),
+        ("DescribeInstances", b"instanceState"),
+        ("DescribeInstances", b"reservationSet"),
+        ("DescribeSecurityGroups", b"groupId"),
+    ],
+)
+def test_answers_that_lack_a_part_are_no_bug_of_ours(
+    paper: Cloud, machine: Machine, action: str, part: bytes
+) -> None:
+    def strip(request: Any, answer: Any) -> None:
+        if request.action == action:
+            answer.body = answer.body.replace(part, b"nothing")
+
+    paper.after = strip
+    with contextlib.suppress(CloudrunError):
+        aws.gone(machine)
+        aws.find(["us-east-1"])
+    paper.after = None
+    aws.terminate("abc", "us-east-1", machine)
+    assert states(paper) == ["terminated"]
+
+
+def test_one_answer_without_the_machine_is_not_believed(
+    paper: Cloud, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "_LOOK_AGAIN_S", 0.01)
+    fault = Fault("DescribeInstances", "InvalidInstanceID.NotFound", times=2, status=400,
+                  message="The instance ID does not exist")  # fmt: skip
+    paper.faults.append(fault)
+    assert aws.gone(machine) is None

@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from cloudrun.errors import AccessDenied, HostUnreachable, Unavailable
+from cloudrun.errors import (
+    AccessDenied,
+    BadSettings,
+    HostUnreachable,
+    Unavailable,
+    WrongUsage,
+)
 from cloudrun.model.need import GpuRequest, Need
 from cloudrun.providers import aws
 from cloudrun.providers.aws import calls
@@ -42,6 +48,32 @@ def test_of_equal_prices_the_users_own_region_comes_first(
     cheapest = [o for o in offers if o.usd_per_hour == offers[0].usd_per_hour]
     assert len({o.region for o in cheapest}) > 1
     assert offers[0].region == "us-west-2"
+
+
+def test_a_region_that_a_companys_rules_forbid_is_left_out(paper: Cloud) -> None:
+    fault = Fault("DescribeInstanceTypeOfferings", "UnauthorizedOperation", region="eu-west-3")
+    paper.faults.append(fault)
+    regions = {o.region for o in aws.offers(need())}
+    assert "us-east-1" in regions
+    assert "eu-west-3" not in regions
+
+
+def test_several_zones_of_a_region_can_be_named(paper: Cloud) -> None:
+    both = ("aws/us-east-1/us-east-1a", "aws/us-east-1/us-east-1b")
+    assert {o.zone for o in aws.offers(need(*both))} == {"us-east-1a", "us-east-1b"}
+
+
+@pytest.mark.parametrize("wrong", ["aws/us-est-1", "aws/us east"])
+def test_a_region_that_there_is_not(paper: Cloud, wrong: str) -> None:
+    with pytest.raises(WrongUsage, match="AWS has no region"):
+        aws.offers(need(wrong))
+
+
+def test_settings_that_make_no_sense(paper: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "foo")
+    calls.forget()
+    with pytest.raises(BadSettings, match="settings for AWS"):
+        aws.offers(need())
 
 
 def test_a_zone_that_is_named_is_kept_to(paper: Cloud) -> None:
