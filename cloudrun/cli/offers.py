@@ -69,7 +69,9 @@ def _show(rows: list[Offer]) -> None:
                 clean(f"{same[0].gpu_count} x {same[0].gpu or '?'}"),
                 clean(same[0].instance_type or ""),
                 clean(f"{same[0].provider} {same[0].region or ''}".strip()),
-                ",".join(clean((o.zone or "").removeprefix(o.region or "")) for o in same),
+                ",".join(
+                    clean((o.zone or "").removeprefix(o.region or "").lstrip("-")) for o in same
+                ),
                 same[0].price_note or same[0].price_as_of or "",
             )
             for same in shown

@@ -30,6 +30,8 @@ from cloudrun.providers.gcp import ending as gcp_ending
 from cloudrun.rehearsal.cloud import Cloud
 from cloudrun.rehearsal.faults import Fault
 from tests.doubles import attic, gce, gce_faults
+from tests.providers.aws import conftest as aws_conftest
+from tests.providers.gcp import conftest as gcp_conftest
 
 PLACES = {"aws": "aws/us-east-1", "gcp": "gcp/us-central1", "attic": "attic/loft"}
 
@@ -41,6 +43,7 @@ class World:
     Attributes:
         provider: What is tested.
         need: What its cloud has.
+        offer: One that it makes for that.
         machines: The ids of those that cost money.
         orders: The requests for machines, each as text.
         age: Let all that there is be so many seconds older.
@@ -50,13 +53,10 @@ class World:
 
     provider: Provider
     need: Need
+    offer: Offer
     machines: Callable[[], list[str]]
     orders: Callable[[], list[str]] = list
     faults: dict[str, Callable[[], None]] = field(default_factory=dict)
-
-    @property
-    def offer(self) -> Offer:
-        return self.provider.offers(self.need)[0]
 
 
 @pytest.fixture(params=list(PLACES))
@@ -89,6 +89,7 @@ def _aws(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[World]:
         yield World(
             base.load("aws"),
             _need("aws"),
+            aws_conftest.OFFER,
             lambda: [i.id for i in cloud.instances.values() if i.state not in over],
             lambda: [str(request.params) for request in cloud.asked("RunInstances")],
             {
@@ -118,6 +119,7 @@ def _gcp(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[World]:
         yield World(
             base.load("gcp"),
             _need("gcp"),
+            gcp_conftest.OFFER,
             lambda: list(cloud.instances),
             lambda: [str(request.body) for request in cloud.asked("instances.insert")],
             {
@@ -139,7 +141,8 @@ def _attic(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[World]:
     monkeypatch.setenv("ATTIC_BOOKS", str(folder / "books"))
     monkeypatch.syspath_prepend(str(attic.installed(folder / "site")))
     full = {"quota": lambda: monkeypatch.setenv("ATTIC_FULL", "loft")}
-    yield World(base.load("attic"), _need("attic", None), lambda: list(attic.machines()),
+    provider, need = base.load("attic"), _need("attic", None)
+    yield World(provider, need, provider.offers(need)[0], lambda: list(attic.machines()),
                 faults=full)  # fmt: skip
     sys.modules.pop("attic_cloud", None)
 
@@ -177,6 +180,7 @@ def test_offers_have_a_dated_price_the_cheapest_first(world: World) -> None:
         assert offer.boot_s > 0
         assert datetime.fromisoformat(str(offer.price_as_of)).year >= 2026
         assert offer.region
+    assert world.offer.instance_type in {offer.instance_type for offer in offers}
 
 
 def test_to_look_at_offers_creates_nothing(world: World) -> None:

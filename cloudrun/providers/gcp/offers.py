@@ -64,7 +64,12 @@ def offers(need: Need) -> Sequence[Offer]:
     # The catalogue's price is right where it was read: of equal ones, that region is next.
     return sorted(
         rows,
-        key=lambda o: (o.usd_per_hour, o.region != home, "the price" in o.price_note, o.zone or ""),
+        key=lambda o: (
+            o.usd_per_hour,
+            o.region != home,
+            "the price of" in o.price_note,
+            o.zone or "",
+        ),
     )
 
 
@@ -128,8 +133,8 @@ def _at_most(price: Price) -> Price:
 
     https://cloud.google.com/compute/docs/instances/create-use-spot
     """
-    note = "at most: the price on demand, of which spot machines cost as little as 9%"
-    return Price(price.usd, price.as_of, f"{note}; {price.note}" if price.note else note)
+    note = "at most (on demand)"
+    return Price(price.usd, price.as_of, f"{note}, {price.note}" if price.note else note)
 
 
 def _nothing(types: Sequence[Instance], places: Sequence[str]) -> Unavailable:

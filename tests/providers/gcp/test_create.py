@@ -172,6 +172,19 @@ def test_an_answer_that_does_not_come_makes_one_machine(
     assert uuid.UUID(request).int
 
 
+def test_the_orders_id_is_that_of_run_attempt_and_zone(paper: Cloud, order: Orders) -> None:
+    elsewhere = msgspec.structs.replace(OFFER, zone="us-central1-b")
+    for offer, ours in (
+        (OFFER, order()), (OFFER, order()), (OFFER, order(attempt=2)),
+        (elsewhere, order(attempt=3)), (OFFER, order(run="other")),
+    ):  # fmt: skip
+        paper.resources = {k: v for k, v in paper.resources.items() if k[0] != "instances"}
+        gcp.create(offer, ours)
+    ids = [request.params["requestId"] for request in paper.asked("instances.insert")]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 4
+
+
 @pytest.mark.parametrize("method", ["zoneOperations.wait", "globalOperations.wait"])
 def test_an_operation_is_asked_for_again(paper: Cloud, order: Orders, method: str) -> None:
     paper.provision_s = 0.2
