@@ -204,7 +204,8 @@ def _gather(
     for page in _pages(doing, f"aggregated/{collection}", filter=wanted):
         silent += page.get("unreachables") or []
         for scope, found in (page.get("items") or {}).items():
-            rows += map(dict, found.get(collection) or [])
+            kind, _, place = scope.partition("/")
+            rows += [{kind[:-1]: place, **row} for row in found.get(collection) or []]
             if (found.get("warning") or {}).get("code") not in (None, "NO_RESULTS_ON_PAGE"):
                 silent.append(scope)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from cloudrun.errors import CloudrunError, Unavailable, WrongUsage
 from cloudrun.providers.fitting import is_before_turing
-from cloudrun.providers.gcp import calls
+from cloudrun.providers.gcp import account, calls
 
 PROJECT = "deeplearning-platform-release"
 FAMILY = "pytorch-2-9-cu129-ubuntu-2404-nvidia-580"
@@ -47,8 +47,8 @@ def choose(gpu: str | None, wanted: str | None) -> Image:
     if wanted is not None:
         return _users_own(wanted)
     with calls.allowing(404):
-        return _image(calls.insist(_DOING, "GET", f"global/images/family/{FAMILY}",
-                                   project=PROJECT))  # fmt: skip
+        path = f"global/images/family/{FAMILY}"
+        return _image(calls.insist(_DOING, "GET", path, project=PROJECT), PROJECT)
     return _newest(gpu)
 
 
@@ -63,7 +63,7 @@ def _newest(gpu: str | None) -> Image:
             f"There is none in {PROJECT} with Ubuntu and a driver of NVIDIA's that fits.",
             "Name an image of your own: --image projects/PROJECT/global/images/NAME",
         )
-    return _image(max(fitting, key=lambda pair: pair[0])[1])
+    return _image(max(fitting, key=lambda pair: pair[0])[1], PROJECT)
 
 
 def _rank(image: dict[str, Any], gpu: str | None) -> tuple[object, ...]:
@@ -86,7 +86,8 @@ def _users_own(wanted: str) -> Image:
     if found:
         path = f"global/images/{found['name']}"
         try:
-            return _image(calls.insist(_DOING, "GET", path, project=found["project"]))
+            owner = found["project"] or account.project()
+            return _image(calls.insist(_DOING, "GET", path, project=owner), owner)
         except CloudrunError as error:
             refusal = calls.refusal_of(error)
             if refusal is None or refusal.status not in (400, 404):
@@ -98,10 +99,10 @@ def _users_own(wanted: str) -> Image:
     )
 
 
-def _image(row: dict[str, Any]) -> Image:
+def _image(row: dict[str, Any], project: str) -> Image:
     features = {str(each.get("type")) for each in row.get("guestOsFeatures") or []}
     return Image(
-        str(row.get("selfLink") or ""),
+        str(row.get("selfLink") or f"projects/{project}/global/images/{row.get('name')}"),
         int(row.get("diskSizeGb") or 0),
         "UEFI_COMPATIBLE" in features,
     )

@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from cloudrun.errors import AccessDenied, CannotHave
+from cloudrun.errors import AccessDenied, CannotHave, CloudrunError
 from cloudrun.providers.gcp import calls, labels
 from cloudrun.providers.patience import side_by_side
 
 _RULE_S = 120.0
+# Where Google puts the subnets that it makes: https://cloud.google.com/vpc/docs/subnets#ip-ranges
+_OF_AUTO_MODE = "10.128.0.0/9"
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Network:
 
     link: str
     subnet: str | None = None
-    range: str = ""
+    range: str = _OF_AUTO_MODE
 
 
 def way_out(region: str) -> Network:
@@ -38,9 +40,9 @@ def way_out(region: str) -> Network:
         try:
             with calls.reading(doing):
                 found = list(_usable(networks.result(), subnets.result()))
-        except AccessDenied as error:
+        except CloudrunError as error:
             refusal = calls.refusal_of(error)
-            if refusal is None or refusal.status != 403:
+            if refusal is None or refusal.status not in (403, 404):
                 raise
             # Who may not look may still use it.
             return Network("global/networks/default")
@@ -55,13 +57,17 @@ def way_out(region: str) -> Network:
 
 
 def _usable(networks: list[dict[str, Any]], subnets: list[dict[str, Any]]) -> Iterator[Network]:
-    """Networks with a subnet in the region, the default one first."""
+    """Networks with a subnet in the region, or that make one there; the default one first."""
     for network in sorted(networks, key=lambda row: (row["name"] != "default", row["name"])):
         for subnet in subnets:
             if calls.last(subnet.get("network")) == network["name"]:
                 yield Network(
-                    network["selfLink"], subnet["selfLink"], str(subnet.get("ipCidrRange") or "")
+                    network["selfLink"],
+                    subnet["selfLink"],
+                    str(subnet.get("ipCidrRange") or _OF_AUTO_MODE),
                 )
+        if network.get("autoCreateSubnetworks"):
+            yield Network(network["selfLink"])
 
 
 def tag(run_id: str, region: str) -> str:

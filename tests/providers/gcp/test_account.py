@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from cloudrun.errors import BadSettings, NoCredentials, NotInstalled
-from cloudrun.providers import gcp
+from cloudrun.errors import (
+    AccessDenied,
+    BadSettings,
+    HostUnreachable,
+    NoCredentials,
+    NotInstalled,
+)
+from cloudrun.providers import gcp, patience
 from cloudrun.providers.gcp import account
 from tests.doubles.gce import Cloud
 
@@ -102,3 +108,21 @@ def test_credentials_that_cannot_be_read_are_a_failure(
     (finding,) = gcp.check()
     assert finding.status == "fail"
     assert "application-default login" in finding.remedy
+
+
+def test_credentials_that_have_expired_are_no_lost_answer(
+    paper: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from google.auth import exceptions
+
+    def refuse(*_arguments: object, **_more: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(account.session(), "request", refuse)
+    problem: Exception = exceptions.RefreshError("Reauthentication is needed.")
+    with pytest.raises(AccessDenied, match=r"Reauthentication is needed.*application-default"):
+        gcp.find()
+    monkeypatch.setattr(patience, "_INSIST_S", 0.0)
+    problem = exceptions.TransportError("no route to host")
+    with pytest.raises(HostUnreachable, match="no route to host"):
+        gcp.find()

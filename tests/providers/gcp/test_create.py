@@ -326,6 +326,13 @@ def test_a_project_without_networks(paper: Cloud, order: Orders) -> None:
     assert not paper.asked("instances.insert")
 
 
+def test_a_network_that_makes_its_subnets_needs_none_named(paper: Cloud, order: Orders) -> None:
+    del paper.resources["subnetworks", "us-central1", "default"]
+    gcp.create(OFFER, order())
+    (interface,) = body_of(paper)["networkInterfaces"]
+    assert "subnetwork" not in interface
+
+
 def test_who_may_not_look_at_networks_may_use_the_default_one(paper: Cloud, order: Orders) -> None:
     paper.deny |= {"compute.networks.list", "compute.subnetworks.list"}
     gcp.create(OFFER, order())
