@@ -249,8 +249,7 @@ def _next(report: Report, width: int) -> Iterator[str]:
         return
     yield from _row(
         "Next",
-        "A free GPU, in your browser: open https://colab.research.google.com, make a notebook, "
-        "and choose Runtime, Change runtime type, T4 GPU.",
+        "A free GPU, in your browser: cloudrun colab --open",
         width,
     )
     machine = cheapest(_YARDSTICK)
@@ -259,7 +258,7 @@ def _next(report: Report, width: int) -> Iterator[str]:
             "",
             f"A {_YARDSTICK} of your own costs about {format_usd(machine.usd_per_hour)} an hour "
             f"({machine.cloud} {machine.instance_type}, price of {machine.price_as_of}). "
-            "More: cloudrun gpus",
+            f"Rent one: cloudrun launch --on {machine.cloud} --gpu {_YARDSTICK}",
             width,
         )
 

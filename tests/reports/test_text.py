@@ -117,7 +117,8 @@ def test_a_cpu_gets_no_peak_but_a_yardstick_and_the_next_rung() -> None:
     text = " ".join(render(report()).split())
     assert "no published peak for this device" in text
     assert "65 TFLOP/s in fp16, 320 times this" in text
-    assert "colab.research.google.com" in text
+    assert "cloudrun colab --open" in text
+    assert "cloudrun launch --on aws --gpu T4" in text
     assert "an hour (aws g4dn.xlarge, price of 2026-07-20)" in text
 
 
