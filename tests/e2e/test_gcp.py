@@ -388,11 +388,12 @@ def test_a_machine_that_is_kept_is_there_until_down(
     google: Cloud, cloudrun: Cloudrun, project: Path
 ) -> None:
     # The zone before it, in another region, must not take its firewall away.
-    google.faults.append(no_capacity(zone="us-east1-b"))
-    places = "gcp/us-east1/us-east1-b,gcp/us-central1"
+    google.faults.append(no_capacity(zone="us-central1-a"))
+    places = "gcp/us-central1/us-central1-a,gcp/us-east1"
     done = cloudrun("run", "--on", places, *HERE[2:], "--keep", "--", "true")
     assert done.returncode == 0, done.stderr
     (name,) = google.instances
+    assert len(google.asked("instances.insert")) == 2
     assert [each for each in left(google) if "let-in" in each]
     assert cloudrun("leaks", "--kill").returncode == 0
     assert list(google.instances) == [name]
