@@ -21,14 +21,20 @@ _GRACE_S = 10.0
 def main() -> int:
     """Run the command; returns its exit status as shells have it."""
     process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)  # noqa: S603 - no shell
-    threading.Thread(target=_end_with_starter, args=(process,), daemon=True).start()
+    alone = threading.Event()
+    end = threading.Thread(target=_end_with_starter, args=(process, alone), daemon=True)
+    end.start()
     status = process.wait()
+    if alone.is_set():
+        # It has died of that; what it started is still to be ended.
+        end.join()
     return 128 - status if status < 0 else status
 
 
-def _end_with_starter(process: subprocess.Popen[bytes]) -> None:
+def _end_with_starter(process: subprocess.Popen[bytes], alone: threading.Event) -> None:
     while os.read(0, 4096):
         pass
+    alone.set()
     process.terminate()
     try:
         process.wait(_GRACE_S)

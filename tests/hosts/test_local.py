@@ -105,6 +105,15 @@ def test_a_signals_death_of_a_users_command_is_told_as_shells_do(tmp_path: Path)
     assert job.end() == JobEnd(128 + signal.SIGSEGV)
 
 
+def test_what_a_stopped_command_has_started_goes_with_it(tmp_path: Path) -> None:
+    job = LocalJob((sys.executable, tied.__file__, "sh", "-c", "echo on; sleep 1000"), tmp_path, {})
+    said = job.read(time.monotonic() + 30)
+    assert next(said).data == b"on\n"
+    job.stop()
+    # Its streams close, since nobody is left who holds them; else this is the deadline.
+    assert list(said) == []
+
+
 def test_a_command_that_is_not_there_is_told(tmp_path: Path) -> None:
     need, work = users("no-such-program", folder=tmp_path)
     with pytest.raises(WorkloadFailed, match="'no-such-program' cannot be started"):
