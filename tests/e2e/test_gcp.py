@@ -228,6 +228,7 @@ def test_a_cloudrun_that_is_killed_at_any_call_leaves_nothing_that_leaks_does_no
     assert cloudrun("ps").stdout == ""
 
 
+@pytest.mark.thorough
 def test_without_a_journal_leaks_finds_it_all_the_same(
     google: Cloud, cloudrun: Cloudrun, start: Start, project: Path
 ) -> None:
@@ -244,6 +245,7 @@ def test_without_a_journal_leaks_finds_it_all_the_same(
     assert "Never set up here: aws" in cloudrun("leaks").stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_who_stops_a_run_stops_the_machine(
     google: Cloud, start: Start, project: Path, number: signal.Signals
@@ -255,6 +257,7 @@ def test_who_stops_a_run_stops_the_machine(
     assert left(google) == []
 
 
+@pytest.mark.thorough
 def test_ctrl_c_in_the_middle_of_an_order_waits_for_its_answer(
     google: Cloud, start: Start, project: Path
 ) -> None:
@@ -301,6 +304,7 @@ def test_where_google_forgets_it_the_machine_powers_itself_off(
     wait(lambda: instance["status"] == "TERMINATED", "the machine lives on")
 
 
+@pytest.mark.thorough
 def test_the_deadline_stops_the_job_and_brings_home_what_there_is(
     google: Cloud, cloudrun: Cloudrun, project: Path
 ) -> None:
@@ -311,6 +315,7 @@ def test_the_deadline_stops_the_job_and_brings_home_what_there_is(
     assert left(google) == []
 
 
+@pytest.mark.thorough
 def test_credentials_that_expire_halfway_are_told_and_nothing_is_forgotten(
     google: Cloud, cloudrun: Cloudrun, start: Start, project: Path
 ) -> None:
@@ -349,6 +354,7 @@ def test_a_spot_machine_that_is_taken_back_leaves_its_results(
     assert (shown["outcome"], shown["machine"]["spot"]) == ("partial", True)
 
 
+@pytest.mark.thorough
 def test_a_machine_that_dies_ends_the_run_in_words(
     google: Cloud, start: Start, project: Path
 ) -> None:
@@ -362,6 +368,7 @@ def test_a_machine_that_dies_ends_the_run_in_words(
     assert left(google) == []
 
 
+@pytest.mark.thorough
 def test_a_run_that_is_left_is_seen_and_brought_home(
     google: Cloud, cloudrun: Cloudrun, project: Path
 ) -> None:
@@ -384,6 +391,7 @@ def test_a_run_that_is_left_is_seen_and_brought_home(
     assert left(google) == []
 
 
+@pytest.mark.thorough
 def test_a_machine_that_is_kept_is_there_until_down(
     google: Cloud, cloudrun: Cloudrun, project: Path
 ) -> None:
