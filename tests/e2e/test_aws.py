@@ -314,6 +314,7 @@ def test_a_spot_machine_that_is_taken_back_leaves_its_results(
     assert (shown["outcome"], shown["machine"]["spot"]) == ("partial", True)
 
 
+@pytest.mark.thorough
 def test_a_machine_that_dies_ends_the_run_in_words(
     cloud: RackedCloud, start: Start, project: Path
 ) -> None:
@@ -362,6 +363,7 @@ def test_a_run_that_is_left_is_seen_and_brought_home(
     assert nothing_is_left(cloud)
 
 
+@pytest.mark.thorough
 def test_a_run_that_is_left_is_ended_by_down(
     cloud: RackedCloud, cloudrun: Cloudrun, project: Path
 ) -> None:

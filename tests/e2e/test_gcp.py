@@ -204,6 +204,7 @@ KILLS = [
 ]  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("method", "when"), KILLS)
 def test_a_cloudrun_that_is_killed_at_any_call_leaves_nothing_that_leaks_does_not_end(
     google: Cloud, cloudrun: Cloudrun, start: Start, project: Path, method: str, when: str
