@@ -23,6 +23,7 @@ class Clock:
         self._count = itertools.count()
         self._skipped = 0.0
         self._stopped = False
+        self._broken: list[Exception] = []
         self._thread = threading.Thread(target=self._run, name="rehearsal clock", daemon=True)
 
     def start(self) -> None:
@@ -30,11 +31,17 @@ class Clock:
         self._thread.start()
 
     def stop(self) -> None:
-        """Let no act run any more. To be called without the lock."""
+        """Let no act run any more. To be called without the lock.
+
+        Raises:
+            Exception: What the first act raised that did not do what it was to.
+        """
         with self._due:
             self._stopped = True
             self._due.notify()
         self._thread.join()
+        if self._broken:
+            raise self._broken[0]
 
     def now(self) -> float:
         """Seconds, from no special day on."""
@@ -56,7 +63,11 @@ class Clock:
         """Run what is due, each in the order of its time."""
         with self._due:
             while not self._stopped and self._acts and self._acts[0][0] <= self.now():
-                heapq.heappop(self._acts)[2]()
+                act = heapq.heappop(self._acts)[2]
+                try:
+                    act()
+                except Exception as error:  # noqa: BLE001 - `stop` raises it; time goes on
+                    self._broken.append(error)
 
     def _run(self) -> None:
         with self._due:

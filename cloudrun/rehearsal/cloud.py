@@ -145,10 +145,12 @@ class Cloud(Account):
         self._server.shutdown()
         # Its last act is to close the port.
         self._thread.join()
-        self.clock.stop()
-        for instance in self.instances.values():
-            if self.machines and instance.state != "terminated":
-                self.machines.stop(instance.id)
+        try:
+            self.clock.stop()
+        finally:
+            for instance in self.instances.values():
+                if self.machines and instance.state != "terminated":
+                    self.machines.stop(instance.id)
 
     def environment(self) -> dict[str, str]:
         """What a process that is to use this cloud, and no real one, needs in its environment."""

@@ -47,3 +47,13 @@ def test_nothing_runs_after_the_end(clock: Clock) -> None:
     clock.stop()
     clock.skip(10)
     assert seen == []
+
+
+def test_an_act_that_fails_is_told_at_the_end_and_holds_up_no_other() -> None:
+    clock, done = Clock(threading.RLock()), threading.Event()
+    clock.start()
+    clock.after(0.01, lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    clock.after(0.02, done.set)
+    assert done.wait(10)
+    with pytest.raises(ZeroDivisionError):
+        clock.stop()
