@@ -75,6 +75,7 @@ def fill(home: Path, runs: int) -> None:
                 offer=offer,
                 findings=findings,
                 timeline=(),
+                usd=0.0,
                 predicted_usd=0.0,
                 outcome="passed",
             )

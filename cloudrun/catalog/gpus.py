@@ -165,15 +165,6 @@ def peak_tflops_at(gpu: Gpu, dtype: str, mhz: float) -> float | None:
     return per_clock * mhz / 1e6 if per_clock and peak_tflops(gpu, dtype) else None
 
 
-def peak_mhz(gpu: Gpu, dtype: str) -> float | None:
-    """The clock in MHz that `peak_tflops` assumes, derived: peak / FLOP in a clock.
-
-    Sheets round their peaks, so it is up to 1.3 % off the clock that they print.
-    """
-    peak, per_clock = peak_tflops(gpu, dtype), _flop_per_clock(gpu, dtype)
-    return peak * 1e6 / per_clock if peak and per_clock else None
-
-
 def _flop_per_clock(gpu: Gpu, dtype: str) -> float | None:
     """FLOP that the whole GPU does in a clock; tf32 is half as fast as fp16, fp8 twice."""
     tensor = gpu.tensor_per_clock or 0.0

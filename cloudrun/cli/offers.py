@@ -30,7 +30,7 @@ def command(json: bool, **given: Any) -> None:
 
       cloudrun offers --gpu T4 --on aws
     """
-    from cloudrun.launcher import phases
+    from cloudrun.launcher import provision
     from cloudrun.providers import base as providers
 
     need = Need(
@@ -40,7 +40,7 @@ def command(json: bool, **given: Any) -> None:
         instance_type=given["instance_type"],
         max_price_usd=given["max_price"],
     )
-    found, most = phases.offers(need), need.max_price_usd
+    found, most = provision.offers(need), need.max_price_usd
     rows = [offer for offer in found if most is None or offer.usd_per_hour <= most]
     if not found:
         raise Unavailable("Nothing that fits can be had.", "", "Other GPUs: cloudrun gpus")

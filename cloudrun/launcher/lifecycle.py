@@ -22,7 +22,7 @@ from cloudrun.hosts.base import NOBODY, JobEnd, Person
 from cloudrun.launcher import closing, phases, recovery
 from cloudrun.launcher.current import Current, have
 from cloudrun.launcher.journal import Journal, RunLock, RunRow
-from cloudrun.launcher.phases import plan
+from cloudrun.launcher.provision import plan
 from cloudrun.model.events import Event, Listener, Noted
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Plan

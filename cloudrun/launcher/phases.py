@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
 
 from cloudrun.errors import (
     AccessDenied,
     BadSettings,
-    CannotHave,
     CloudrunError,
     DeadlineReached,
     HostUnreachable,
@@ -24,72 +20,24 @@ from cloudrun.errors import (
     WrongUsage,
 )
 from cloudrun.hosts.base import Chunk, Host, Work
-from cloudrun.launcher import closing, leaks, planner, recovery
+from cloudrun.launcher import closing, leaks, recovery
+from cloudrun.launcher.beside import machine_watched, pull, results_coming, taken_away
 from cloudrun.launcher.current import Current, have, phase_of, teller
-from cloudrun.launcher.journal import Attempt
-from cloudrun.launcher.planner import Block
+from cloudrun.launcher.provision import AtOnce, plan, provision
 from cloudrun.model.events import (
     CommandSaid,
-    Listener,
     Noted,
-    ResultsCame,
     RunStarted,
     WorkloadSaid,
 )
-from cloudrun.model.need import Need, provider_of
-from cloudrun.model.offer import Offer, Plan
-from cloudrun.model.run import later, now
-from cloudrun.providers import base as providers
-from cloudrun.providers.base import Order, place
+from cloudrun.model.run import later
+from cloudrun.providers.base import place
 from cloudrun.reports import build
 from cloudrun.reports.schema import Report
 
-T = TypeVar("T")
-
-_RESULTS_EVERY_S = 30.0
-# AWS asks to look every 5 s for the notice that a spot machine is taken back.
-_LOOK_EVERY_S = 5.0
-# So long other offers are tried: who waits longer had better choose another GPU.
-_TRY_FOR_S = 300.0
 # How long a job that was stopped may take for its last words: longer than its
 # supervisor lets it live.
 _LAST_WORDS_S = 15.0
-
-
-def plan(need: Need, tell: Listener = lambda _event: None) -> Plan:
-    """Ask the targets' providers what can be had, and plan with it. Creates nothing.
-
-    `tell` is told of clouds that are passed over.
-
-    Raises:
-        Unavailable: no offer fits.
-    """
-    return planner.make_plan(need, offers(need, tell))
-
-
-def offers(need: Need, tell: Listener = lambda _event: None) -> list[Offer]:
-    """Ask the targets' providers what can be had; see `planner.in_order`.
-
-    Of several, those that were never set up here, or have nothing that fits, are passed over.
-
-    Raises:
-        Unavailable: none has anything that fits.
-    """
-    asked = list(dict.fromkeys(provider_of(target) for target in need.targets))
-    with ThreadPoolExecutor(max(1, len(asked))) as pool:
-        answers = [pool.submit(providers.load(name).offers, need) for name in asked]
-    found: list[Offer] = []
-    problems: list[CloudrunError] = []
-    for answer in answers:
-        try:
-            found += answer.result()
-        except (*providers.NEVER_SET_UP, Unavailable) as error:
-            problems.append(error)
-    if problems and not found:
-        raise problems[0]
-    for problem in problems:
-        tell(Noted(f"{problem.what} {problem.why}".strip()))
-    return planner.in_order(found)
 
 
 def go(run: Current) -> Report:
@@ -101,14 +49,32 @@ def go(run: Current) -> Report:
         else:
             _reconnect(run)
         _finish(run)
-    except _AtOnce as at_once:
-        raise _dropped(run) or at_once from None
     except BaseException as error:  # noqa: BLE001 - raised again below
         problem = error
     if problem is not None and run.goes_on_without_us:
         problem = _judged(run, problem)
         if isinstance(problem, _Left):
             raise _left(run, problem.__cause__ or problem)
+    return _end(run, problem)
+
+
+def leave(run: Current) -> None:
+    """From the plan to a job that runs; what does not get so far is ended as any run is."""
+    try:
+        begin(run)
+        with phase_of(run, "run"):
+            start(run)
+            have(run.job).begin()
+        have(run.host).close()
+    except BaseException as error:
+        _end(run, error)
+        raise
+
+
+def _end(run: Current, problem: BaseException | None) -> Report:
+    """Let go of everything; then the report, or what went wrong."""
+    if isinstance(problem, AtOnce):
+        raise _dropped(run) or problem
     try:
         closing.end(run, problem)
     except KeyboardInterrupt as interrupt:
@@ -153,20 +119,6 @@ def _look_for_leaks(run: Current) -> None:
             run.tell(Noted(f"Left over at {name}: {names}. End it: cloudrun leaks --kill"))
 
 
-def leave(run: Current) -> None:
-    """From the plan to a job that runs; what does not get so far is ended as any run is."""
-    try:
-        begin(run)
-        with phase_of(run, "run"):
-            start(run)
-            have(run.job).begin()
-        have(run.host).close()
-    except BaseException as error:
-        closing.end(run, error)
-        closing.close(run, error)
-        raise
-
-
 def begin(run: Current) -> None:
     """From the plan to a job that runs."""
     with phase_of(run, "plan"):
@@ -175,7 +127,7 @@ def begin(run: Current) -> None:
         run.journal.set_plan(run.row.id, run.plan)
         run.tell(RunStarted(run.row.id, run.plan))
     with phase_of(run, "provision"):
-        _provision(run)
+        provision(run)
     with phase_of(run, "connect"):
         run.host = host = _connect(run)
     need = run.row.need
@@ -184,91 +136,6 @@ def begin(run: Current) -> None:
     with phase_of(run, "push"):
         host.push(need, teller(run))
     run.ready = ready
-
-
-def _provision(run: Current) -> None:
-    """Get the machine of the best offer that can be had; its deadline runs from here."""
-    whole, until = have(run.plan), time.monotonic() + _TRY_FOR_S
-    refused: list[Block] = []
-    reasons: dict[str, list[str]] = {}
-    remedy = ""
-    while (offer := planner.next_attempt(whole, refused)) and time.monotonic() < until:
-        try:
-            _create(run, offer)
-        except CannotHave as error:
-            refused.append(Block(offer, error.scope, error.elsewhere))
-            run.journal.set_refused(run.row.id, len(refused), str(error))
-            run.tell(Noted(f"{offer.where}: {error.what} {error.why}".strip()))
-            reasons.setdefault(error.what, []).append(offer.where)
-            remedy = error.try_this
-        else:
-            run.notes += _in_short(reasons)
-            return
-    raise Unavailable(
-        f"None of the {len(refused)} offers that were tried could be had.",
-        " ".join(_in_short(reasons)),
-        remedy,
-    )
-
-
-def _in_short(reasons: dict[str, list[str]]) -> list[str]:
-    """Why offers were refused, a sentence for each reason, with some of the places."""
-    return [
-        f"{', '.join(places[:3])}{f' and {len(places) - 3} more' if len(places) > 3 else ''}: {why}"
-        for why, places in reasons.items()
-    ]
-
-
-def _create(run: Current, offer: Offer) -> None:
-    need, number = run.row.need, len(run.attempts) + 1
-    run.offer = offer
-    run.attempts.append(Attempt(number, offer))
-    run.journal.add_attempt(run.row.id, run.attempts[-1])
-    run.until = time.monotonic() + planner.job_s(need, offer)
-    longest_s = planner.lives_s(need, offer)
-    deadline = later(longest_s)
-    order = Order(run.row.id, number, deadline, need, run.folder, longest_s)
-    machine, interrupt = _to_its_end(lambda: run.provider.create(offer, order))
-    run.machine = machine
-    run.journal.set_machine(run.row.id, machine)
-    if interrupt is not None:
-        raise interrupt
-
-
-def _to_its_end(act: Callable[[], T]) -> tuple[T, KeyboardInterrupt | None]:
-    """Do something that Ctrl-C must not tear off in the middle; gives the Ctrl-C that came.
-
-    Who tears off the creation of a machine does not know whether there is one.
-    """
-    future: Future[T] = Future()
-    threading.Thread(target=_fulfil, args=(future, act), daemon=True, name="create").start()
-    try:
-        return _result(future), None
-    except KeyboardInterrupt as interrupt:
-        try:
-            return _result(future), interrupt
-        except CloudrunError as error:
-            raise interrupt from error
-        except KeyboardInterrupt as second:
-            raise _AtOnce from second
-
-
-class _AtOnce(KeyboardInterrupt):
-    """A second Ctrl-C while a machine is ordered: whatever is left then is left."""
-
-
-def _fulfil(future: Future[T], act: Callable[[], T]) -> None:
-    try:
-        future.set_result(act())
-    except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-        future.set_exception(error)
-
-
-def _result(future: Future[T]) -> T:
-    """The result; the waiting can be interrupted, on Windows too."""
-    while True:
-        with contextlib.suppress(TimeoutError):
-            return future.result(timeout=0.2)
 
 
 def _connect(run: Current) -> Host:
@@ -309,7 +176,7 @@ def start(run: Current) -> None:
 def _finish(run: Current) -> None:
     """Follow the job to its end, and bring everything home."""
     host = have(run.host)
-    with phase_of(run, "run"), _results_coming(run, host), _machine_watched(run):
+    with phase_of(run, "run"), results_coming(run, host), machine_watched(run):
         if run.job is None:
             start(run)
         try:
@@ -324,7 +191,7 @@ def _finish(run: Current) -> None:
         # Lines came home while the job ran; what they say is read in `closing.close`.
         _collect(run, host)
     if run.gone:
-        raise have(_taken_away(run))
+        raise have(taken_away(run))
 
 
 class _Left(Exception):
@@ -338,7 +205,7 @@ def _judged(run: Current, problem: BaseException) -> BaseException | None:
             run.notes.append("Its machine could not be reached any more when it was ended.")
             return None
         try:
-            taken = _taken_away(run)
+            taken = taken_away(run)
         except CloudrunError:
             # Nor is the cloud: it is the way from here that is cut.
             return _left_because(problem)
@@ -443,74 +310,9 @@ def _collect(run: Current, host: Host) -> None:
         return
     with ThreadPoolExecutor(1) as beside:
         described = beside.submit(host.describe)
-        _pull(run, host)
+        pull(run, host)
         if run.ended is not None:
             run.findings.environment = described.result()
-
-
-def _pull(run: Current, host: Host) -> None:
-    """Bring home the results of the user's command that are new."""
-    if run.row.need.command is not None:
-        with run.pulling:
-            count = host.pull(run.row.need)
-        if count:
-            run.tell(ResultsCame(count))
-
-
-@contextlib.contextmanager
-def _results_coming(run: Current, host: Host) -> Iterator[None]:
-    """Bring results home while the job runs, from time to time, beside following it."""
-    over = threading.Event()
-
-    def come() -> None:
-        while not over.wait(_RESULTS_EVERY_S):
-            # What does not come now comes at the end, where its failure is told.
-            with contextlib.suppress(CloudrunError):
-                _pull(run, host)
-
-    if run.row.need.command is not None and host.keeps_jobs:
-        threading.Thread(target=come, daemon=True, name="results").start()
-    try:
-        yield
-    finally:
-        over.set()
-
-
-@contextlib.contextmanager
-def _machine_watched(run: Current) -> Iterator[None]:
-    """Ask the cloud from time to time whether it takes the machine away; then save what can be."""
-    over = threading.Event()
-
-    def watch() -> None:
-        while run.gone is None and not over.wait(_LOOK_EVERY_S):
-            with contextlib.suppress(CloudrunError):
-                run.gone = run.provider.gone(have(run.machine))
-        # There may be two minutes left, or none.
-        if run.gone is not None and not over.is_set():
-            run.tell(Noted(run.gone))
-            with contextlib.suppress(CloudrunError):
-                _pull(run, have(run.host))
-            with contextlib.suppress(CloudrunError):
-                have(run.job).stop()
-
-    if run.is_rented:
-        threading.Thread(target=watch, daemon=True, name="machine").start()
-    try:
-        yield
-    finally:
-        over.set()
-
-
-def _taken_away(run: Current) -> CloudrunError | None:
-    """The error that says that the machine is gone, when it is."""
-    if run.gone is None and run.is_rented:
-        run.gone = run.provider.gone(have(run.machine))
-    if run.gone is None:
-        return None
-    if have(run.machine).deadline <= now():
-        return DeadlineReached("The run's deadline came before its end.")
-    again = "Run it again on demand, without --spot." if have(run.offer).spot else "Run it again."
-    return HostUnreachable("The run ended before its end.", run.gone, again)
 
 
 def _left(run: Current, problem: BaseException) -> CloudrunError:

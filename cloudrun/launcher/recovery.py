@@ -16,7 +16,7 @@ from cloudrun.model.events import Listener, Noted
 from cloudrun.model.machine import Machine, usd_between
 from cloudrun.model.run import PHASES, now
 from cloudrun.providers import base as providers
-from cloudrun.providers import keys
+from cloudrun.providers import keys, patience
 from cloudrun.reports import build
 from cloudrun.reports.schema import Report, Timing
 from cloudrun.reports.store import Store
@@ -24,6 +24,9 @@ from cloudrun.reports.store import Store
 OUT = "out"
 ERR = "err"
 _LAST_WORDS_BYTES = 4000
+# What a dead run left is ended on the way of another command, which must not wait for long
+# where there is no network; the next command tries again.
+_ON_THE_WAY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,19 @@ def _still_kept(journal: Journal, listener: Listener) -> Iterator[RunRow]:
             yield row
             continue
         try:
-            let_go(journal, row)
+            _let_go_on_the_way(journal, row)
         except CloudrunError as error:
             # It stays in the journal, so that the next cloudrun tries again.
             listener(Noted(_still_there(row, error)))
             yield row
             continue
         journal.set_kept(row.id, None)
+
+
+def _let_go_on_the_way(journal: Journal, row: RunRow) -> str:
+    """As `let_go`, but not for long: somebody waits for something else."""
+    with patience.at_most(_ON_THE_WAY_S):
+        return let_go(journal, row)
 
 
 def let_go(journal: Journal, row: RunRow) -> str:
@@ -138,7 +147,7 @@ def _end_dead_run(journal: Journal, row: RunRow, listener: Listener) -> None:
     try:
         if row.machine is not None and row.machine.since is not None:
             listener(Noted(f"Ending what is left of run {row.id} ..."))
-        ended = let_go(journal, row)
+        ended = _let_go_on_the_way(journal, row)
     except CloudrunError as error:
         # The run stays open, so that the next cloudrun tries again.
         listener(Noted(_still_there(row, error)))

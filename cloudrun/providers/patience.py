@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import TypeVar
 
 from cloudrun.errors import AccessDenied, CloudrunError, HostUnreachable, Unavailable
@@ -13,6 +15,7 @@ T = TypeVar("T")
 A = TypeVar("A")
 
 _INSIST_S = 60.0
+_insist_s: ContextVar[float | None] = ContextVar("insist_s", default=None)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
 _AT_ONCE = 24
 # Billing has ended when a machine is being ended; what hangs on it goes after it.
@@ -32,17 +35,28 @@ def patiently(act: Callable[[], T]) -> T:
     """Do what asks a cloud, again and again for a minute where it gives no answer.
 
     Raises:
-        CloudrunError: what `act` raises; Lost and Throttled only after a minute.
+        CloudrunError: what `act` raises; Lost and Throttled only after a minute, or what
+            `at_most` says.
     """
     began, pause = time.monotonic(), _FIRST_PAUSE_S
     while True:
         try:
             return act()
         except (Lost, Throttled):
-            if time.monotonic() + pause > began + _INSIST_S:
+            if time.monotonic() + pause > began + (_insist_s.get() or _INSIST_S):
                 raise
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+@contextlib.contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Insist for no longer, where somebody waits for something else."""
+    before = _insist_s.set(seconds)
+    try:
+        yield
+    finally:
+        _insist_s.reset(before)
 
 
 def side_by_side(act: Callable[[A], T], arguments: Iterable[A]) -> list[T | CloudrunError]:

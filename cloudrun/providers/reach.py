@@ -76,7 +76,10 @@ def reach(
         known.write_text("".join(f"{address} {key}\n" for key in keys if key), encoding="ascii")
         return bool(told)
 
-    _log_in(host, min(until, time.monotonic() + _LOG_IN_S), trust)
+    try:
+        _log_in(host, min(until, time.monotonic() + _LOG_IN_S), trust)
+    except Refused as error:
+        raise _not_the_one(machine, error) from error
     return host
 
 
@@ -134,6 +137,15 @@ def _never_ready(machine: Machine, address: str, said: str) -> HostUnreachable:
         f"{why} Its console says last: {said}" if said else why,
         "Some networks block port 22 on the way out: try another (a phone's), or a VPN with "
         "--private-ip. If your address changes on the way, see --ssh-from.",
+    )
+
+
+def _not_the_one(machine: Machine, refused: Refused) -> Refused:
+    return Refused(
+        f"What answers for the machine {machine.id} has another host key than was put on it.",
+        refused.why,
+        "If nobody can be in between, its image may not take keys from the cloud: name another "
+        "with --image, or leave --image out.",
     )
 
 

@@ -7,15 +7,16 @@ account and no network: to learn what a launch is, and to see what may go wrong.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from cloudrun.errors import BadSettings, HostUnreachable
+from cloudrun.errors import HostUnreachable, NotInstalled
 from cloudrun.hosts.base import Person
 from cloudrun.hosts.local import LocalHost
 from cloudrun.model.machine import Machine
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from cloudrun.rehearsal.faults import Fault
 
 name = "rehearsal"
-FAULTS: tuple[str, ...] = get_args(Rehearsal)
 # Enough to see the next one tried.
 REGIONS = ("us-east-1", "us-west-2")
 # Long enough to be seen, short enough to wait for.
@@ -49,13 +49,13 @@ def playing(fault: Rehearsal) -> Iterator[None]:
     """Have a simulated AWS for so long, with something that goes wrong in it.
 
     Raises:
-        BadSettings: what it is made of is not installed.
+        NotInstalled: what it is made of is not installed.
     """
     global _playing, _fault
     try:
         from cloudrun.rehearsal.cloud import Cloud
     except ImportError as error:
-        raise BadSettings(
+        raise NotInstalled(
             "cloudrun's rehearsal is not installed.",
             f"It needs {error.name}.",
             "pip install 'cloudrun[rehearse]'",
@@ -116,8 +116,7 @@ def offers(need: Need) -> Sequence[Offer]:
 def create(offer: Offer, order: Order) -> Machine:
     """Order the machine, which stays on paper."""
     need = msgspec.structs.replace(order.need, ssh_from=_NOBODY)
-    paper = Order(order.run_id, order.attempt, order.deadline, need, order.folder)
-    return aws.create(offer, paper)
+    return aws.create(offer, dataclasses.replace(order, need=need))
 
 
 def connect(machine: Machine, person: Person, until: float) -> LocalHost:

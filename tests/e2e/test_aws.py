@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,40 +20,9 @@ from cloudrun.rehearsal.wire import Request
 from tests.conftest import Cloudrun
 from tests.doubles import aws
 from tests.doubles.aws import RackedCloud
+from tests.e2e.conftest import Popen, Start, wait
 
 EAST = ("--on", "aws/us-east-1", "--gpu", "T4", "--yes", "--ssh-from", "10.99.0.0/16")
-Popen = subprocess.Popen[str]
-Start = Callable[..., Popen]
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
-@pytest.fixture
-def start(home: Path) -> Iterator[Start]:
-    """Start the command line and go on."""
-    started: list[Popen] = []
-
-    def begin(*arguments: str) -> Popen:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cloudrun", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-        )
-        started.append(process)
-        return process
-
-    yield begin
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 def alive(cloud: RackedCloud) -> list[str]:
@@ -72,13 +38,6 @@ def groups(cloud: RackedCloud, region: str = "us-east-1") -> list[str]:
 def nothing_is_left(cloud: RackedCloud) -> bool:
     volumes = aws.client(cloud, "ec2").describe_volumes()["Volumes"]
     return not (alive(cloud) or groups(cloud) or groups(cloud, "us-west-2") or volumes)
-
-
-def wait(until: Callable[[], object], what: str, limit_s: float = 60) -> None:
-    end = time.monotonic() + limit_s
-    while not until():
-        assert time.monotonic() < end, what
-        time.sleep(0.05)
 
 
 @pytest.mark.xdist_group("torch")
@@ -251,6 +210,33 @@ def test_ctrl_c_in_the_middle_of_an_order_waits_for_its_answer(
     go_on.set()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
+    assert nothing_is_left(cloud)
+
+
+@pytest.mark.parametrize("options", [(), ("--detach",)])
+def test_a_second_ctrl_c_during_an_order_stops_at_once_and_names_what_may_be_left(
+    cloud: RackedCloud, cloudrun: Cloudrun, start: Start, project: Path, options: tuple[str, ...]
+) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def hold(request: Request) -> None:
+        if request.action == "RunInstances":
+            asked.set()
+            go_on.wait(30)
+
+    cloud.before = hold
+    process = start("run", *options, *EAST, "--", "true")
+    assert asked.wait(30)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=10)
+    assert process.returncode == 130, said
+    assert "leaks --kill" in said
+    go_on.set()
+    wait(lambda: cloud.instances, "the order is lost")
+    cloud.deny.add("ec2:DescribeRegions")
+    assert cloudrun("leaks", "--kill").returncode == 0
     assert nothing_is_left(cloud)
 
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,52 +18,14 @@ from tests.conftest import Cloudrun
 from tests.doubles import aws
 from tests.doubles.gce import Cloud, Request
 from tests.doubles.gce_faults import Fault, no_capacity, no_quota
+from tests.e2e.conftest import Popen, Start, wait
 
 HERE = ("--on", "gcp/us-central1", "--gpu", "T4", "--yes", "--ssh-from", "10.99.0.0/16")
-Popen = subprocess.Popen[str]
-Start = Callable[..., Popen]
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
-@pytest.fixture
-def start(home: Path) -> Iterator[Start]:
-    """Start the command line and go on."""
-    started: list[Popen] = []
-
-    def begin(*arguments: str) -> Popen:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cloudrun", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-        )
-        started.append(process)
-        return process
-
-    yield begin
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 def left(cloud: Cloud) -> list[str]:
     rules = [name for name in cloud.named("firewalls") if name.startswith("cloudrun")]
     return [*cloud.instances, *cloud.named("disks"), *rules]
-
-
-def wait(until: Callable[[], object], what: str, limit_s: float = 60) -> None:
-    end = time.monotonic() + limit_s
-    while not until():
-        assert time.monotonic() < end, what
-        time.sleep(0.05)
 
 
 def _running(start: Start, *options: str) -> Popen:

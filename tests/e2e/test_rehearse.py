@@ -6,24 +6,16 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Cloudrun
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
+from tests.e2e.conftest import Start
 
 
 def rehearse(
-    cloudrun: Cloudrun, fault: str, *command: str, spot: bool = False
+    cloudrun: Cloudrun, fault: str, *command: str
 ) -> tuple[subprocess.CompletedProcess[str], str]:
     option = f"--rehearse={fault}" if fault else "--rehearse"
     done = cloudrun("run", option, "--gpu", "T4", "--", *command)
@@ -81,15 +73,8 @@ def test_an_unknown_fault_names_the_known_ones(cloudrun: Cloudrun) -> None:
     assert (done.returncode, "stockout" in done.stderr) == (2, True)
 
 
-def test_ctrl_c_leaves_nothing(cloudrun: Cloudrun, home: Path, project: Path) -> None:
-    command = ["run", "--rehearse", "--gpu", "T4", "--", "sh", "-c", "echo ready; sleep 100"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cloudrun", *command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    )
+def test_ctrl_c_leaves_nothing(cloudrun: Cloudrun, start: Start, project: Path) -> None:
+    process = start("run", "--rehearse", "--gpu", "T4", "--", "sh", "-c", "echo ready; sleep 100")
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)

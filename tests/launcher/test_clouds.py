@@ -14,7 +14,7 @@ from cloudrun.errors import (
     NotInstalled,
     Unavailable,
 )
-from cloudrun.launcher import leaks, phases
+from cloudrun.launcher import leaks, provision
 from cloudrun.model.events import Event, Noted
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
@@ -54,7 +54,7 @@ NEVER = [NoCredentials("No credentials."), NotInstalled("Not installed.")]
 
 
 def test_the_cheapest_of_all_comes_first(clouds: dict[str, Cloud]) -> None:
-    assert [o.usd_per_hour for o in phases.offers(BOTH)] == [0.4, 0.5, 0.6, 0.7]
+    assert [o.usd_per_hour for o in provision.offers(BOTH)] == [0.4, 0.5, 0.6, 0.7]
 
 
 @pytest.mark.parametrize("problem", [*NEVER, Unavailable("It has none.")])
@@ -63,20 +63,20 @@ def test_one_that_cannot_is_passed_over_in_a_sentence(
 ) -> None:
     clouds["one"].problem = problem
     told: list[Event] = []
-    assert {o.provider for o in phases.offers(BOTH, told.append)} == {"two"}
+    assert {o.provider for o in provision.offers(BOTH, told.append)} == {"two"}
     assert told == [Noted(problem.what)]
 
 
 def test_when_all_cannot_the_first_says_why(clouds: dict[str, Cloud]) -> None:
     clouds["one"].problem, clouds["two"].problem = NEVER
     with pytest.raises(NoCredentials):
-        phases.offers(BOTH)
+        provision.offers(BOTH)
 
 
 def test_credentials_that_do_not_work_are_not_passed_over(clouds: dict[str, Cloud]) -> None:
     clouds["two"].problem = AccessDenied("They have expired.")
     with pytest.raises(AccessDenied, match="expired"):
-        phases.offers(BOTH)
+        provision.offers(BOTH)
     with pytest.raises(AccessDenied, match="expired"):
         leaks.look([])
 

@@ -141,8 +141,11 @@ def forget() -> None:
 
 
 def home_region() -> str:
-    """The region that the user's settings for AWS name, else the one where AWS began."""
-    return session().region_name or US_EAST
+    """The region that the user's settings for AWS name, else the one where AWS began.
+
+    boto3 does not know AWS_REGION, which AWS's other tools put first.
+    """
+    return os.environ.get("AWS_REGION") or session().region_name or US_EAST
 
 
 def ask(doing: str, call: Callable[..., Any], **parameters: Any) -> Any:

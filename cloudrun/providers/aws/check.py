@@ -43,7 +43,7 @@ def _who() -> Finding:
     return Finding(
         "aws",
         "pass",
-        f"You are {answer['Arn']}, by {method}; region {calls.home_region()}.",
+        f"You are {answer.get('Arn', 'somebody')}, by {method}; region {calls.home_region()}.",
     )
 
 

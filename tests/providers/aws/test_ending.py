@@ -126,6 +126,16 @@ def test_expired_credentials_are_told_and_nothing_is_called_gone(
     assert states(paper) == ["running"]
 
 
+def test_on_the_way_of_another_command_nobody_insists_for_long(
+    paper: Cloud, machine: Machine
+) -> None:
+    paper.faults.append(Fault("DescribeInstances", "RequestLimitExceeded"))
+    began = time.monotonic()
+    with pytest.raises(Unavailable), patience.at_most(0.2):
+        aws.terminate("abc", "us-east-1", machine)
+    assert time.monotonic() - began < 2.5, "longer than the test's own patience"
+
+
 def test_a_machine_that_does_not_end_is_named(
     paper: Cloud, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,7 +42,6 @@ def test_of_equal_prices_the_users_own_region_comes_first(
     paper: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_REGION", "us-west-2")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
     calls.forget()
     offers = aws.offers(need())
     cheapest = [o for o in offers if o.usd_per_hour == offers[0].usd_per_hour]
