@@ -9,6 +9,7 @@ import msgspec
 
 from cloudrun.cli import options, output
 from cloudrun.errors import Unavailable
+from cloudrun.model.events import Event, Noted
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
 from cloudrun.model.words import clean, format_usd
@@ -40,7 +41,7 @@ def command(json: bool, **given: Any) -> None:
         instance_type=given["instance_type"],
         max_price_usd=given["max_price"],
     )
-    found, most = provision.offers(need), need.max_price_usd
+    found, most = provision.offers(need, _tell), need.max_price_usd
     rows = [offer for offer in found if most is None or offer.usd_per_hour <= most]
     if not found:
         raise Unavailable("Nothing that fits can be had.", "", "Other GPUs: cloudrun gpus")
@@ -52,6 +53,11 @@ def command(json: bool, **given: Any) -> None:
         output.print_json([msgspec.to_builtins(offer) for offer in rows])
         return
     _show(rows)
+
+
+def _tell(event: Event) -> None:
+    if isinstance(event, Noted):
+        output.say(clean(event.text))
 
 
 def _show(rows: list[Offer]) -> None:

@@ -30,7 +30,7 @@ _TRY_FOR_S = 300.0
 def plan(need: Need, tell: Listener = lambda _event: None) -> Plan:
     """Ask the targets' providers what can be had, and plan with it. Creates nothing.
 
-    `tell` is told of clouds that are passed over.
+    `tell` is told of clouds that are passed over, and of where nobody could look.
 
     Raises:
         Unavailable: no offer fits.
@@ -48,7 +48,8 @@ def offers(need: Need, tell: Listener = lambda _event: None) -> list[Offer]:
     """
     asked = list(dict.fromkeys(provider_of(target) for target in need.targets))
     with ThreadPoolExecutor(max(1, len(asked))) as pool:
-        answers = [pool.submit(providers.load(name).offers, need) for name in asked]
+        told: list[str] = []
+        answers = [pool.submit(providers.load(name).offers, need, told.append) for name in asked]
     found: list[Offer] = []
     problems: list[CloudrunError] = []
     for answer in answers:
@@ -58,8 +59,8 @@ def offers(need: Need, tell: Listener = lambda _event: None) -> list[Offer]:
             problems.append(error)
     if problems and not found:
         raise problems[0]
-    for problem in problems:
-        tell(Noted(f"{problem.what} {problem.why}".strip()))
+    for sentence in [f"{each.what} {each.why}".strip() for each in problems] + told:
+        tell(Noted(sentence))
     return planner.in_order(found)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import getpass
 import importlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -63,6 +63,14 @@ class Found:
     unknown: Sequence[str] = ()
 
 
+# Takes a sentence for the person who waits.
+Tell = Callable[[str], None]
+
+
+def nobody(sentence: str) -> None:
+    """Tell nobody."""
+
+
 class Provider(Protocol):
     """What a provider can do. `name` is the target's name on the command line."""
 
@@ -72,8 +80,11 @@ class Provider(Protocol):
         """Look whether this provider can be used, and say what is missing."""
         ...
 
-    def offers(self, need: Need) -> Sequence[Offer]:
-        """Give what can be had for this need, best first; empty when nothing fits."""
+    def offers(self, need: Need, tell: Tell = nobody) -> Sequence[Offer]:
+        """Give what can be had for this need, best first; empty when nothing fits.
+
+        `tell` is told of where nobody could look, since there may be something better.
+        """
         ...
 
     def create(self, offer: Offer, order: Order) -> Machine:

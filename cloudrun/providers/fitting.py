@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -11,6 +12,7 @@ from cloudrun.catalog.gpus import find as find_gpus
 from cloudrun.catalog.instances import Instance, all_instances, for_gpu
 from cloudrun.errors import Unavailable
 from cloudrun.model.need import Need
+from cloudrun.providers.base import Tell
 
 _MOST_TYPES = 8
 _TURING = 7.5
@@ -50,6 +52,13 @@ def types(need: Need, cloud: str, title: str, without: Collection[str]) -> list[
     if not usable:
         raise _no_type(need, ours, title, without)
     return usable[:_MOST_TYPES]
+
+
+def tell_of_silent(title: str, silent: Mapping[str, str], tell: Tell) -> None:
+    """Tell where a cloud does not say what it has; `silent`: why, by place (`in us-east-1`)."""
+    for place, why in itertools.islice(silent.items(), 1):
+        others = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
+        tell(f"{title} does not say what it has {place}{others}: these offers lack it. {why}")
 
 
 def dated(instance: Instance, region: str) -> Price | None:

@@ -18,7 +18,7 @@ from cloudrun.model.machine import Machine
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
 from cloudrun.model.run import now
-from cloudrun.providers.base import Finding, Found, Order
+from cloudrun.providers.base import Finding, Found, Order, Tell, nobody
 from cloudrun.workloads.driver import AMD_IS_NOT_MEASURED, Nvidia, has_amd_gpu, torch_version
 from cloudrun.workloads.driver import nvidia as look_for_nvidia
 
@@ -36,7 +36,7 @@ def check() -> Sequence[Finding]:
     return [_check_driver(), _check_torch()]
 
 
-def offers(need: Need) -> Sequence[Offer]:
+def offers(need: Need, tell: Tell = nobody) -> Sequence[Offer]:  # noqa: ARG001
     """This machine, when it has the GPU that is asked for, or none is."""
     seen = _nvidia()
     gpus = seen.gpus if seen else ()

@@ -25,7 +25,7 @@ from cloudrun.model.offer import Offer
 from cloudrun.providers import aws, local
 from cloudrun.providers.aws import calls, state
 from cloudrun.providers.aws.offers import LEAST_BOOT_S
-from cloudrun.providers.base import Finding, Found, Order
+from cloudrun.providers.base import Finding, Found, Order, Tell, nobody
 
 if TYPE_CHECKING:
     from cloudrun.rehearsal.cloud import Cloud
@@ -104,12 +104,12 @@ def check() -> Sequence[Finding]:
     return []
 
 
-def offers(need: Need) -> Sequence[Offer]:
+def offers(need: Need, tell: Tell = nobody) -> Sequence[Offer]:
     """What AWS would offer; what computes is this machine."""
     device = local.offers(Need())[0].device
     return [
         msgspec.structs.replace(offer, provider=name, device=device, boot_s=LEAST_BOOT_S)
-        for offer in aws.offers(need)
+        for offer in aws.offers(need, tell)
     ]
 
 

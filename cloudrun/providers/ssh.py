@@ -17,7 +17,7 @@ from cloudrun.model.machine import Machine
 from cloudrun.model.need import SSH, Need
 from cloudrun.model.offer import Offer
 from cloudrun.model.run import now
-from cloudrun.providers.base import Finding, Found, Order
+from cloudrun.providers.base import Finding, Found, Order, Tell, nobody
 
 name = "ssh"
 # For all that the doctor asks of a machine; a driver that hangs is given up before.
@@ -85,7 +85,7 @@ def _silent(name: str, target: str) -> Finding:
     return Finding(f"ssh {name}", "fail", what, remedy)
 
 
-def offers(need: Need) -> Sequence[Offer]:
+def offers(need: Need, tell: Tell = nobody) -> Sequence[Offer]:  # noqa: ARG001
     """The machines that the need names; what they have is seen when they are reached."""
     addresses = [target.removeprefix(SSH) for target in need.targets if target.startswith(SSH)]
     return [Offer(provider=name, device="auto", address=address) for address in addresses]

@@ -20,7 +20,7 @@ from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
 from cloudrun.model.resource import Resource
 from cloudrun.model.run import now
-from cloudrun.providers.base import Finding, Found, Order, owner, unusable
+from cloudrun.providers.base import Finding, Found, Order, Tell, nobody, owner, unusable
 
 name = "attic"
 
@@ -50,7 +50,7 @@ def check() -> Sequence[Finding]:
         return [unusable(name, error)]
 
 
-def offers(need: Need) -> Sequence[Offer]:
+def offers(need: Need, tell: Tell = nobody) -> Sequence[Offer]:
     books()
     today = datetime.now(UTC).date().isoformat()
     return [

@@ -15,7 +15,7 @@ from cloudrun.model.machine import Machine
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
 from cloudrun.model.run import now
-from cloudrun.providers.base import Finding, Found, Order
+from cloudrun.providers.base import Finding, Found, Order, Tell, nobody
 
 SCRIPTS = Path(__file__).parent / "workloads"
 
@@ -34,7 +34,7 @@ class PaidProvider:
     def check(self) -> Sequence[Finding]:
         return []
 
-    def offers(self, need: Need) -> Sequence[Offer]:
+    def offers(self, need: Need, tell: Tell = nobody) -> Sequence[Offer]:
         return [
             Offer(
                 provider=self.name,

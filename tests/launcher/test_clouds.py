@@ -19,7 +19,7 @@ from cloudrun.model.events import Event, Noted
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
 from cloudrun.providers import base
-from cloudrun.providers.base import Found
+from cloudrun.providers.base import Found, Tell, nobody
 from tests.doubles.paid import PaidProvider
 
 
@@ -28,10 +28,13 @@ class Cloud(PaidProvider):
     """Its offers, or what it raises instead."""
 
     problem: CloudrunError | None = None
+    silent: Sequence[str] = ()
     asked: list[str] = field(default_factory=list)
 
-    def offers(self, need: Need) -> Sequence[Offer]:
+    def offers(self, need: Need, tell: Tell = nobody) -> Sequence[Offer]:
         self.find()
+        for sentence in self.silent:
+            tell(sentence)
         return super().offers(need)
 
     def find(self, regions: Sequence[str] | None = None) -> Found:
@@ -65,6 +68,13 @@ def test_one_that_cannot_is_passed_over_in_a_sentence(
     told: list[Event] = []
     assert {o.provider for o in provision.offers(BOTH, told.append)} == {"two"}
     assert told == [Noted(problem.what)]
+
+
+def test_where_nobody_could_look_is_told(clouds: dict[str, Cloud]) -> None:
+    clouds["two"].silent = ("Mars is not in these offers.",)
+    told: list[Event] = []
+    assert len(provision.offers(BOTH, told.append)) == 4
+    assert told == [Noted("Mars is not in these offers.")]
 
 
 def test_when_all_cannot_the_first_says_why(clouds: dict[str, Cloud]) -> None:

@@ -15,7 +15,7 @@ from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
 from cloudrun.providers import fitting
 from cloudrun.providers.aws import calls, regions
-from cloudrun.providers.base import is_named, zones_named
+from cloudrun.providers.base import Tell, is_named, nobody, zones_named
 from cloudrun.providers.fitting import Price, dated
 from cloudrun.providers.patience import raise_if_hopeless, side_by_side
 
@@ -27,7 +27,7 @@ LEAST_BOOT_S = 5.0
 _WITHOUT_TORCH = {"T4G"}
 
 
-def offers(need: Need) -> Sequence[Offer]:
+def offers(need: Need, tell: Tell = nobody) -> Sequence[Offer]:
     """The machines for a need, the cheapest first; of equal ones those in the user's own region.
 
     Raises:
@@ -44,10 +44,17 @@ def offers(need: Need) -> Sequence[Offer]:
     if all(isinstance(answer, CloudrunError) for answer in found):
         # In some of them you may not, as a company's rules have it: that is no reason yet.
         raise_if_hopeless(found)
+    answered = dict(zip(places, found, strict=True))
+    silent = {
+        f"in {region}": f"{answer.what} {answer.why}"
+        for region, answer in answered.items()
+        if isinstance(answer, CloudrunError)
+    }
+    fitting.tell_of_silent("AWS", silent, tell)
     home = calls.home_region()
     rows = [
         offer
-        for region, answer in zip(places, found, strict=True)
+        for region, answer in answered.items()
         if not isinstance(answer, CloudrunError)
         for offer in _offers(region, answer, prices, need.spot)
         if is_named(named, region, offer.zone)

@@ -11,7 +11,7 @@ from cloudrun.errors import CloudrunError, Unavailable
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
 from cloudrun.providers import fitting
-from cloudrun.providers.base import is_named, zones_named
+from cloudrun.providers.base import Tell, is_named, nobody, zones_named
 from cloudrun.providers.fitting import Price, dated
 from cloudrun.providers.gcp import account, calls
 from cloudrun.providers.patience import raise_if_hopeless, side_by_side
@@ -41,7 +41,7 @@ def read_type(name: str) -> Type:
     )
 
 
-def offers(need: Need) -> Sequence[Offer]:
+def offers(need: Need, tell: Tell = nobody) -> Sequence[Offer]:
     """The machines for a need, the cheapest first; of equal ones those in the user's own region.
 
     Raises:
@@ -50,7 +50,7 @@ def offers(need: Need) -> Sequence[Offer]:
     """
     types = fitting.types(need, "gcp", "Google", _WITHOUT_TORCH)
     named = zones_named(need.targets, "gcp")
-    zones = _zones(types)
+    zones = _zones(types, tell)
     home = account.home_region()
     rows = [
         offer
@@ -73,7 +73,7 @@ def offers(need: Need) -> Sequence[Offer]:
     )
 
 
-def _zones(types: Sequence[Instance]) -> dict[str, list[str]]:
+def _zones(types: Sequence[Instance], tell: Tell) -> dict[str, list[str]]:
     """The zones that offer each type, and the GPUs to attach to it."""
     parts = {each.instance_type: read_type(each.instance_type) for each in types}
     asked = list(dict.fromkeys(
@@ -82,11 +82,15 @@ def _zones(types: Sequence[Instance]) -> dict[str, list[str]]:
     ))  # fmt: skip
     answers = side_by_side(lambda each: _where(*each), asked)
     raise_if_hopeless(answers)
-    found = {
-        key: answer
-        for key, answer in zip(asked, answers, strict=True)
-        if not isinstance(answer, CloudrunError)
-    }
+    found: dict[tuple[str, str], set[str]] = {}
+    silent: dict[str, str] = {}
+    for key, answer in zip(asked, answers, strict=True):
+        if isinstance(answer, CloudrunError):
+            silent[f"of {key[1]}"] = f"{answer.what} {answer.why}"
+            continue
+        found[key], without = answer
+        silent |= {f"in {zone}": "There is no answer from there." for zone in without}
+    fitting.tell_of_silent("Google", silent, tell)
     zones = {}
     for name, part in parts.items():
         there = found.get(("machineTypes", part.machine), set())
@@ -96,11 +100,11 @@ def _zones(types: Sequence[Instance]) -> dict[str, list[str]]:
     return zones
 
 
-def _where(collection: str, name: str) -> set[str]:
-    """The zones that have a type of machine or accelerator."""
+def _where(collection: str, name: str) -> tuple[set[str], list[str]]:
+    """The zones that have a type of machine or accelerator, and those that gave no answer."""
     doing = "list its machine types"
-    rows, _ = calls.aggregated(doing, collection, f"name={name}")
-    return {calls.last(row.get("zone")) for row in rows if row.get("name") == name}
+    rows, silent = calls.aggregated(doing, collection, f"name={name}")
+    return {calls.last(row.get("zone")) for row in rows if row.get("name") == name}, silent
 
 
 def _region(zone: str) -> str:

@@ -121,9 +121,13 @@ def test_a_region_that_does_not_answer_is_left_out(paper: Cloud) -> None:
     paper.faults.append(
         Fault("DescribeInstanceTypeOfferings", region="us-west-2", how="lost before")
     )
-    regions = {o.region for o in aws.offers(need())}
+    told: list[str] = []
+    regions = {o.region for o in aws.offers(need(), told.append)}
     assert "us-east-1" in regions
     assert "us-west-2" not in regions
+    assert [sentence.partition(":")[0] for sentence in told] == [
+        "AWS does not say what it has in us-west-2"
+    ]
 
 
 def test_when_no_region_answers_the_first_reason_is_told(paper: Cloud) -> None:

@@ -97,6 +97,15 @@ def test_a_spot_machine_costs_at_most_what_one_on_demand_does(paper: Cloud) -> N
     assert offer.price_note.endswith("the price of us-central1")
 
 
+def test_a_zone_that_does_not_answer_is_told(paper: Cloud) -> None:
+    paper.unreachable.add("us-east1-c")
+    told: list[str] = []
+    assert "us-east1-c" not in {o.zone for o in gcp.offers(need(), told.append)}
+    assert [sentence.partition(":")[0] for sentence in told] == [
+        "Google does not say what it has in us-east1-c"
+    ]
+
+
 def test_types_are_read() -> None:
     assert read_type("g2-standard-4") == Type("g2-standard-4")
     attached = read_type("n1-standard-8+2xnvidia-tesla-v100")
