@@ -18,7 +18,7 @@ from pathlib import Path
 from cloudrun import settings
 from cloudrun.hosts.connection import Connection
 from cloudrun.hosts.connection import connect as open_connection
-from cloudrun.hosts.sshconfig import route
+from cloudrun.hosts.route import route
 
 ALIAS = "bench"
 MOST_BYTES = 2**31

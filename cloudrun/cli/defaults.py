@@ -54,7 +54,7 @@ def targets(text: str) -> tuple[str, ...]:
 
 def _checked(target: str) -> str:
     if target.startswith(SSH):
-        from cloudrun.hosts.sshconfig import split_target
+        from cloudrun.hosts.route import split_target
 
         split_target(target)
     return target

@@ -20,9 +20,17 @@ from typing import Any
 
 from cloudrun.errors import AccessDenied, HostUnreachable, Refused, Unavailable
 from cloudrun.hosts.base import NOBODY, Person
-from cloudrun.hosts.knownhosts import Verdict, entry, fingerprint, judge, kinds_known
+from cloudrun.hosts.knownhosts import (
+    Verdict,
+    about,
+    entry,
+    fingerprint,
+    judge,
+    kind_of,
+    kinds_known,
+)
 from cloudrun.hosts.lean import paramiko
-from cloudrun.hosts.sshconfig import Hop
+from cloudrun.hosts.route import Hop
 
 CONNECT_S = 15.0
 # A peer that acknowledges nothing for so long is dead.
@@ -302,7 +310,7 @@ def connect(way: Sequence[Hop], own_known_hosts: Path, person: Person = NOBODY) 
     """Connect to the last hop of the way, over those before it.
 
     Args:
-        way: What `sshconfig.route` gives.
+        way: What `route.route` gives.
         own_known_hosts: Our own file of known keys; keys that the person trusts are added to it.
         person: Who can be asked.
 
@@ -400,27 +408,35 @@ def _shake_hands(
 ) -> None:
     """Agree on keys with the host, and judge its own."""
     files = (own_known_hosts, *hop.known_hosts)
-    _prefer_known(transport, kinds_known(files, hop.name, hop.port))
+    _prefer_known(transport, kinds_known(files, hop.known_as))
     try:
         transport.start_client(timeout=CONNECT_S)
         key = transport.get_remote_server_key()
     except _BROKEN as error:
         raise _unreachable(hop, error) from error
-    kind = transport.host_key_type or key.get_name()
-    certificate = key.public_blob if kind.endswith(_CERTIFICATE) else None
+    algorithm = transport.host_key_type or ""
+    certificate = key.public_blob if algorithm.endswith(_CERTIFICATE) else None
     blob = certificate.key_blob if certificate else key.asbytes()
-    verdict = judge(files, hop.name, hop.port, kind, blob)
-    if verdict is Verdict.KNOWN:
-        return
+    verdict = judge(files, hop.known_as, blob)
     if verdict is Verdict.UNKNOWN:
-        _ask_to_trust(hop, kind, blob, person)
-        _remember(own_known_hosts, entry(hop.name, hop.port, kind, blob))
-        return
-    raise Refused(
-        f"The host key of {hop} has {'changed' if verdict is Verdict.CHANGED else 'been revoked'}.",
-        f"It shows {fingerprint(blob)}. Somebody may be between you and the host, or it was "
-        "set up anew.",
-        f"If you know that it was set up anew: ssh-keygen -R {hop.name}",
+        _ask_to_trust(hop, blob, person)
+        _remember(own_known_hosts, entry(hop.known_as[0], blob))
+    elif verdict is not Verdict.KNOWN:
+        raise _not_the_known(hop, files, verdict, blob)
+
+
+def _not_the_known(hop: Hop, files: Sequence[Path], verdict: Verdict, blob: bytes) -> Refused:
+    name, shown = hop.known_as[0], fingerprint(blob)
+    if verdict is Verdict.REVOKED:
+        return Refused(f"The host key of {hop} has been revoked.", f"It shows {shown}.")
+    known = [line for line in about(files, name) if line.kind == kind_of(blob)]
+    held = " and ".join(dict.fromkeys(str(line.file) for line in known))
+    return Refused(
+        f"The host key of {hop} has changed.",
+        f"It shows {shown}, and {held} has another one. Somebody may be between you and the "
+        "host, or it was set up anew.",
+        f"If you know that it was set up anew, remove '{name}' from {held}"
+        f" (ssh-keygen -R '{name}' -f '{known[0].file}').",
     )
 
 
@@ -434,9 +450,9 @@ def _prefer_known(transport: paramiko.Transport, kinds: list[str]) -> None:
     options.key_types = [*certificates, *known, *(kind for kind in plain if kind not in known)]
 
 
-def _ask_to_trust(hop: Hop, kind: str, blob: bytes, person: Person) -> None:
+def _ask_to_trust(hop: Hop, blob: bytes, person: Person) -> None:
     """An unknown key needs a person's yes; --yes is none."""
-    shown = f"{kind} {fingerprint(blob)}"
+    shown = f"{kind_of(blob)} {fingerprint(blob)}"
     if person.trust is None:
         raise Refused(
             f"The host key of {hop} is not known.",

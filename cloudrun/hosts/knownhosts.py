@@ -13,7 +13,7 @@ import fnmatch
 import hashlib
 import hmac
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -34,29 +34,37 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Line:
-    """One line: its marker ("", "revoked", "cert-authority"), names, key's type and blob."""
+    """One line of a file: its marker ("", "revoked", "cert-authority"), names, key's type, blob."""
 
+    file: Path
     marker: str
     names: str
     kind: str
     blob: bytes
 
 
-def judge(files: Iterable[Path], host: str, port: int, kind: str, blob: bytes) -> Verdict:
+def judge(files: Sequence[Path], names: Sequence[str], blob: bytes) -> Verdict:
     """Judge a host's key.
 
     Args:
         files: The known_hosts files; those that are not there count as empty.
-        host: The host's name, or its HostKeyAlias.
-        port: Its port.
-        kind: The key's type, such as `ssh-ed25519`, or a certificate's.
+        names: What the host is called in them, `box` or `[box]:2222`. The first one
+            decides; a key that is known by another, and by the first none is, is known.
         blob: The key, or the certificate, in SSH's wire format.
     """
-    lines = [line for line in _lines(files) if _is_about(line.names, host, port)]
+    verdicts = [_judge(about(files, name), name, blob) for name in names]
+    if verdicts[0] is Verdict.UNKNOWN and Verdict.KNOWN in verdicts:
+        return Verdict.KNOWN
+    return verdicts[0]
+
+
+def _judge(lines: Sequence[Line], name: str, blob: bytes) -> Verdict:
+    kind = kind_of(blob)
     trusted = [line for line in lines if line.marker == ""]
     authorities = [line.blob for line in lines if line.marker == "cert-authority"]
     revoked = [line.blob for line in lines if line.marker == "revoked"]
     if kind.endswith(_CERTIFICATE):
+        host = name[1:].rpartition("]:")[0] if name.startswith("[") else name
         signer = signer_of(blob, host, time.time())
         if signer is None or signer not in authorities:
             return Verdict.UNKNOWN
@@ -69,16 +77,19 @@ def judge(files: Iterable[Path], host: str, port: int, kind: str, blob: bytes) -
     return Verdict.CHANGED if any(line.kind == kind for line in trusted) else Verdict.UNKNOWN
 
 
-def kinds_known(files: Iterable[Path], host: str, port: int) -> list[str]:
+def about(files: Iterable[Path], name: str) -> list[Line]:
+    """The lines that are about a host of this name."""
+    return [line for line in _lines(files) if _is_about(line.names, name)]
+
+
+def kinds_known(files: Sequence[Path], names: Sequence[str]) -> list[str]:
     """The key types to ask the host for first: those that can be checked here."""
-    kinds: list[str] = []
-    for line in _lines(files):
-        if line.marker != "revoked" and _is_about(line.names, host, port):
-            if line.marker == "cert-authority":
-                kinds.append("certificate")
-            else:
-                kinds.append(line.kind)
-    return list(dict.fromkeys(kinds))
+    return list(dict.fromkeys(
+        "certificate" if line.marker == "cert-authority" else line.kind
+        for name in names
+        for line in about(files, name)
+        if line.marker != "revoked"
+    ))  # fmt: skip
 
 
 def fingerprint(blob: bytes) -> str:
@@ -87,9 +98,9 @@ def fingerprint(blob: bytes) -> str:
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
-def entry(host: str, port: int, kind: str, blob: bytes) -> str:
-    """The line that makes a key known."""
-    return f"{_name(host, port)} {kind} {base64.b64encode(blob).decode()}\n"
+def entry(name: str, blob: bytes) -> str:
+    """The line that makes a host's key known."""
+    return f"{name} {kind_of(blob)} {base64.b64encode(blob).decode()}\n"
 
 
 def signer_of(blob: bytes, host: str, now: float) -> bytes | None:
@@ -106,7 +117,7 @@ def signer_of(blob: bytes, host: str, now: float) -> bytes | None:
         load_ssh_public_identity,
     )
 
-    kind = _kind_of(blob)
+    kind = kind_of(blob)
     try:
         text = kind.encode() + b" " + base64.b64encode(blob)
         certificate = load_ssh_public_identity(text)
@@ -128,7 +139,8 @@ def signer_of(blob: bytes, host: str, now: float) -> bytes | None:
     return base64.b64decode(line.split()[1])
 
 
-def _kind_of(blob: bytes) -> str:
+def kind_of(blob: bytes) -> str:
+    """A key's type, as known_hosts has it; an RSA key's algorithm may have another name."""
     length = int.from_bytes(blob[:4], "big")
     return blob[4 : 4 + length].decode("ascii", errors="replace")
 
@@ -141,25 +153,26 @@ def _lines(files: Iterable[Path]) -> Iterator[Line]:
             # As for OpenSSH: a file that is not there or not ours to read knows nothing.
             continue
         for raw in text.splitlines():
-            line = _parse(raw)
+            line = _parse(path, raw)
             if line is not None:
                 yield line
 
 
-def _parse(raw: str) -> Line | None:
+def _parse(file: Path, raw: str) -> Line | None:
     fields = raw.split()
     marker = fields.pop(0)[1:] if fields and fields[0].startswith("@") else ""
     if len(fields) < 3 or fields[0].startswith("#"):
         return None
     try:
-        return Line(marker, fields[0], fields[1], base64.b64decode(fields[2], validate=True))
+        blob = base64.b64decode(fields[2], validate=True)
     except binascii.Error:
         return None
+    return Line(file, marker, fields[0], fields[1], blob)
 
 
-def _is_about(names: str, host: str, port: int) -> bool:
+def _is_about(names: str, name: str) -> bool:
     """Whether a line's names, plain patterns or one hash, name this host."""
-    wanted = _name(host, port).lower()
+    wanted = name.lower()
     if names.startswith("|1|"):
         return _hash_matches(names, wanted)
     patterns = names.lower().split(",")
@@ -179,7 +192,3 @@ def _hash_matches(names: str, wanted: str) -> bool:
     except (ValueError, binascii.Error):
         return False
     return hmac.compare_digest(hmac.new(salt, wanted.encode(), hashlib.sha1).digest(), digest)
-
-
-def _name(host: str, port: int) -> str:
-    return host if port == 22 else f"[{host}]:{port}"

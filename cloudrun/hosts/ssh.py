@@ -26,7 +26,7 @@ from cloudrun.hosts.archive import Limits
 from cloudrun.hosts.base import NOBODY, Job, Person, Ready, Tell, Work
 from cloudrun.hosts.connection import Connection, connect
 from cloudrun.hosts.link import Link
-from cloudrun.hosts.sshconfig import Hop
+from cloudrun.hosts.route import Hop
 from cloudrun.model.events import Event, Noted
 from cloudrun.model.need import Command, GpuRequest, Need
 from cloudrun.model.words import clean, format_bytes

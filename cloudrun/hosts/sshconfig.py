@@ -1,7 +1,7 @@
-"""Where an SSH target leads: the user's OpenSSH configuration, read as OpenSSH reads it.
+"""What the user's OpenSSH configuration says of a host, read as OpenSSH reads it: ssh_config(5).
 
-paramiko reads the configuration but does not follow `Include`; here the
-included files are put in its place first. See ssh_config(5).
+paramiko's own reader knows no `Include`, no `Match final`, no comment behind a
+value and few tokens.
 """
 
 from __future__ import annotations
@@ -10,159 +10,78 @@ import getpass
 import glob
 import os
 import re
-from dataclasses import dataclass
+import socket
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from cloudrun.errors import BadSettings, WrongUsage
-
-if TYPE_CHECKING:
-    from paramiko.config import SSHConfigDict
+from cloudrun.errors import BadSettings
 
 USER_CONFIG = Path("~/.ssh/config")
 SYSTEM_CONFIG = Path("/etc/ssh/ssh_config")
-_DEFAULT_KEYS = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
-_DEFAULT_KNOWN = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
-_SYSTEM_KNOWN = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
-# As deep as OpenSSH follows Include, and as many jumps as anybody has.
-_DEEPEST, _MOST_JUMPS = 16, 8
-_RUNS_A_COMMAND = re.compile(r"^\s*match\b.*\bexec\b", re.MULTILINE | re.IGNORECASE)
-_LINE = re.compile(r"^\s*(\w+)(?:\s*=\s*|\s+)(.+?)\s*$")
+# As deep as OpenSSH follows Include; the most seconds that a command of Match may take.
+_DEEPEST, _EXEC_LIMIT_S = 16, 20
+_LINE = re.compile(r"\s*(\w+)(?:\s*=\s*|\s+|$)(.*)")
+_PIECE = re.compile(r"""\\([\\'" ])|"((?:\\["\\']|[^"])*)"|'((?:\\['\\"]|[^'])*)'|([^\s"'])""")
+_ESCAPED = re.compile(r"""\\([\\'"])""")
+
+# Each keyword, in lower case, with its words; the first time that it is said counts.
+Options = dict[str, tuple[str, ...]]
 
 
-@dataclass(frozen=True)
-class Hop:
-    """One connection on the way: where to, as whom, and what to trust and to show.
+def lookup(host: str, known: Options, user_config: Path = USER_CONFIG) -> Options:
+    """Give what the configuration says of a host, by its name or alias.
 
-    `name` is the host's name in known_hosts (`HostKeyAlias`, else the host name).
+    Args:
+        host: As the user wrote it.
+        known: What is said already and counts first: `user` and `port` of the command line.
+        user_config: The user's file; the system's is read after it.
+
+    Returns:
+        The options. `hostname` is always there; the files in `identityfile` and
+        `userknownhostsfile` have their tokens and variables replaced.
+
+    Raises:
+        BadSettings: a file cannot be read, or makes no sense.
     """
+    reading = _Reading(host, dict(known))
+    for is_final in (False, True):
+        reading.is_final = is_final
+        for path in (user_config.expanduser(), SYSTEM_CONFIG):
+            if path.exists():
+                _read(reading, path, path.parent, active=True, depth=0)
+        if not reading.wants_final:
+            break
+    options = reading.options | {"hostname": (reading.hostname(),)}
+    for keyword in {"identityfile", "userknownhostsfile"} & options.keys():
+        options[keyword] = tuple(_replaced(word, reading) for word in options[keyword])
+    return options
+
+
+@dataclass
+class _Reading:
+    """A host's options while they are read; a Match may ask for what was read before it."""
 
     host: str
-    port: int
-    user: str
-    name: str
-    keys: tuple[Path, ...] = ()
-    only_these_keys: bool = False
-    known_hosts: tuple[Path, ...] = ()
+    options: Options = field(default_factory=dict)
+    is_final: bool = False
+    wants_final: bool = False
 
-    def __str__(self) -> str:
-        return f"{self.user}@{self.host}" + (f":{self.port}" if self.port != 22 else "")
+    def first(self, keyword: str, otherwise: str = "") -> str:
+        return self.options.get(keyword, (otherwise,))[0]
 
+    def hostname(self) -> str:
+        """The host's real name: lower case, as OpenSSH makes it and as known_hosts has it."""
+        written = self.first("hostname", "%h").replace("%%", "%\0").replace("%h", self.host)
+        return written.replace("%\0", "%").lower()
 
-def route(target: str, user_config: Path = USER_CONFIG) -> tuple[Hop, ...]:
-    """Resolve `[USER@]HOST[:PORT]`, HOST being a name or an alias: the jumps, then the host.
-
-    Raises:
-        WrongUsage: the target makes no sense.
-        BadSettings: the configuration cannot be read, or its jumps go round in a circle.
-    """
-    text = read_config(user_config.expanduser()) + read_config(SYSTEM_CONFIG)
-    return _route(target, text, ())
+    def user(self) -> str:
+        return self.first("user") or getpass.getuser()
 
 
-def _route(target: str, text: str, before: tuple[str, ...]) -> tuple[Hop, ...]:
-    user, host, port = split_target(target)
-    if host in before or len(before) > _MOST_JUMPS:
-        raise BadSettings(
-            f"The jump hosts of '{before[0]}' go round in a circle.",
-            "ProxyJump leads from " + " to ".join((*before, host)) + ".",
-            "Look at ProxyJump in ~/.ssh/config.",
-        )
-    options = _lookup(text, host)
-    if options.get("proxycommand") and not options.get("proxyjump"):
-        raise BadSettings(
-            f"'{host}' is reached through a ProxyCommand, which cloudrun does not run.",
-            "",
-            "Use ProxyJump in ~/.ssh/config instead.",
-        )
-    jumps = options.get("proxyjump", "none")
-    way: tuple[Hop, ...] = ()
-    for jump in () if jump_is_none(jumps) else jumps.split(","):
-        way += _route(jump.strip(), text, (*before, host))
-    return (*way, _hop(user, port, options))
-
-
-def jump_is_none(jumps: str) -> bool:
-    """Whether a ProxyJump says that there is none."""
-    return jumps.strip().lower() in ("", "none")
-
-
-def split_target(target: str) -> tuple[str | None, str, int | None]:
-    """Take `[ssh://][USER@]HOST[:PORT]` apart; an IPv6 address stands in brackets.
-
-    Raises:
-        WrongUsage: there is no host, or the port is none.
-    """
-    try:
-        parts = urlsplit(target if "://" in target else f"ssh://{target}")
-        host, port = parts.hostname, parts.port
-        if parts.password is not None or parts.path not in ("", "/"):
-            host = None
-    except ValueError:
-        host, port = None, None
-    # A host name may hold nothing that a shell or a log could take for more than a name.
-    if not host or not re.fullmatch(r"[A-Za-z0-9._:%-]+", host) or host.startswith("-"):
-        raise WrongUsage(
-            f"'{target}' does not name a host.",
-            "A host is [USER@]HOST[:PORT], without a password or a path, or an alias of your "
-            "~/.ssh/config.",
-            "Write it like me@box or ssh://me@box:2222.",
-        )
-    return parts.username, _as_written(target, host), port
-
-
-def _as_written(target: str, host: str) -> str:
-    """The host in the target's own spelling: urlsplit makes it lower case, aliases are not."""
-    found = re.search(re.escape(host), target, re.IGNORECASE)
-    return found[0] if found else host
-
-
-def _lookup(text: str, host: str) -> SSHConfigDict:
-    from cloudrun.hosts.lean import bring_invoke, paramiko
-
-    if _RUNS_A_COMMAND.search(text):
-        bring_invoke()
-    try:
-        return paramiko.SSHConfig.from_text(text).lookup(host)
-    except (paramiko.ConfigParseError, KeyError, ValueError) as error:
-        raise BadSettings(
-            "Your SSH configuration cannot be understood.", f"{error}.", "Look at ~/.ssh/config."
-        ) from error
-
-
-def _hop(user: str | None, port: int | None, options: SSHConfigDict) -> Hop:
-    own_keys = [path for path in options.get("identityfile", []) if path.lower() != "none"]
-    known = options.get("userknownhostsfile", " ".join(_DEFAULT_KNOWN)).split()
-    known += options.get("globalknownhostsfile", " ".join(_SYSTEM_KNOWN)).split()
-    return Hop(
-        # Lower case, as OpenSSH makes it: so it stands in known_hosts.
-        host=options["hostname"].lower(),
-        port=port or int(options.get("port", 22)),
-        user=user or options.get("user") or getpass.getuser(),
-        name=options.get("hostkeyalias") or options["hostname"].lower(),
-        keys=tuple(Path(path).expanduser() for path in own_keys or _DEFAULT_KEYS),
-        only_these_keys=options.get("identitiesonly", "no").lower() == "yes",
-        known_hosts=tuple(Path(path).expanduser() for path in known if path.lower() != "none"),
-    )
-
-
-def read_config(path: Path) -> str:
-    """A configuration file's text with every `Include` replaced by what it includes.
-
-    Raises:
-        BadSettings: a file is there and cannot be read.
-    """
-    return "\n".join(_expand(path, "", 0)) + "\n" if path.exists() else ""
-
-
-def _expand(path: Path, outer: str, depth: int) -> list[str]:
-    """The lines of a file, its blocks narrowed to the block that includes it.
-
-    `outer` are the criteria of that block, as `Match` writes them. A block of
-    the included file applies only where the outer one does too: a Match takes
-    the criteria of both.
-    """
+def _read(reading: _Reading, path: Path, base: Path, *, active: bool, depth: int) -> None:
+    """Read a file; where it is not `active`, the block that includes it is not about our host."""
     if depth > _DEEPEST:
         raise BadSettings(f"Your SSH configuration includes itself: {path}.")
     try:
@@ -171,39 +90,162 @@ def _expand(path: Path, outer: str, depth: int) -> list[str]:
         raise BadSettings(
             f"The SSH configuration {path} cannot be read.", f"{error.strerror}."
         ) from error
-    lines: list[str] = []
-    current = outer
-    for line in text.splitlines():
-        key, value = _key_and_value(line)
-        if key in ("host", "match"):
-            current = " ".join(filter(None, (outer, _criteria(key, value))))
-            lines.append(f"Match {current or 'all'}")
-        elif key == "include":
-            for included in _included(value, path):
-                lines += _expand(included, current, depth + 1)
-                lines.append(f"Match {current or 'all'}")
-        elif key:
-            lines.append(line)
-    return lines
+    block = active
+    for number, line in enumerate(text.splitlines(), 1):
+        keyword, words = _words(line)
+        try:
+            if keyword == "host":
+                block = active and _is_one_of(reading.host, words)
+            elif keyword == "match":
+                block = active and _applies(reading, words)
+        except ValueError as error:
+            raise BadSettings(
+                f"Your SSH configuration cannot be understood: line {number} of {path}.",
+                f"{error}.",
+                "See what OpenSSH makes of it: ssh -G HOST",
+            ) from error
+        if keyword == "include":
+            for included in _included(words, base):
+                _read(reading, included, base, active=block, depth=depth + 1)
+        elif block and words:
+            _set(reading.options, keyword, words)
 
 
-def _key_and_value(line: str) -> tuple[str, str]:
-    found = None if line.lstrip().startswith("#") else _LINE.match(line)
-    return (found[1].lower(), found[2]) if found else ("", "")
+def _words(line: str) -> tuple[str, tuple[str, ...]]:
+    """A line's keyword and its words: quotes joined, escapes undone, a comment cut off."""
+    found = _LINE.fullmatch(line.rstrip())
+    if not found or line.lstrip().startswith("#"):
+        return "", ()
+    words, rest = [], found[2].strip()
+    while rest and not rest.startswith("#"):
+        word, position = "", 0
+        while piece := _PIECE.match(rest, position):
+            escaped, double, single, plain = piece.groups()
+            word += escaped or plain or _ESCAPED.sub(r"\1", double or single or "")
+            position = piece.end()
+        if position == 0:
+            # A quote that does not end: OpenSSH refuses the line.
+            break
+        words.append(word)
+        rest = rest[position:].strip()
+    return found[1].lower(), tuple(words)
 
 
-def _criteria(key: str, value: str) -> str:
-    """A block's heading as criteria of a Match; nothing for one that always applies."""
-    if key == "host":
-        return f"originalhost {','.join(value.split())}"
-    return "" if value.lower() == "all" else value
+def _set(options: Options, keyword: str, words: tuple[str, ...]) -> None:
+    if keyword in ("identityfile", "certificatefile"):
+        options[keyword] = tuple(dict.fromkeys((*options.get(keyword, ()), words[0])))
+    elif keyword in ("proxycommand", "proxyjump"):
+        # Of the two that which comes first.
+        if not {"proxycommand", "proxyjump"} & options.keys():
+            options[keyword] = words
+    else:
+        options.setdefault(keyword, words)
 
 
-def _included(value: str, path: Path) -> list[Path]:
+def _included(words: Iterable[str], base: Path) -> Iterator[Path]:
     """The files that an Include names: below ~/.ssh, or for the system's below /etc/ssh."""
-    base = path.parent if str(path).startswith("/etc/") else USER_CONFIG.expanduser().parent
-    found: list[Path] = []
-    for pattern in value.replace('"', "").split():
-        full = os.path.join(base, os.path.expanduser(pattern))
-        found += map(Path, sorted(glob.glob(full)))
-    return found
+    for pattern in words:
+        full = os.path.join(base, os.path.expanduser(os.path.expandvars(pattern)))
+        yield from map(Path, sorted(glob.glob(full)))
+
+
+def _applies(reading: _Reading, words: Sequence[str]) -> bool:
+    """Whether a Match is about our host.
+
+    Raises:
+        ValueError: there is no such criterion.
+    """
+    applies = True
+    for name, value in _criteria(words):
+        criterion = name.lstrip("!")
+        reading.wants_final = reading.wants_final or criterion == "final"
+        # As OpenSSH does: what comes after one that fails is not looked at, and no command run.
+        if criterion in _NEVER:
+            applies = False
+        elif applies:
+            applies = _CRITERIA[criterion](reading, value) is not name.startswith("!")
+    return applies
+
+
+def _criteria(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The criteria of a Match, each with its value: `host a,b`, `host=a,b`, `!user root`, `all`."""
+    if not words:
+        raise ValueError("Match needs a criterion")
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        name = name.lower()
+        if name.lstrip("!") not in _CRITERIA.keys() | _NEVER:
+            raise ValueError(f"Match has no criterion '{name}'")
+        if not equals and name.lstrip("!") not in ("all", "canonical", "final"):
+            value = next(rest, "")
+            if not value:
+                raise ValueError(f"'{name}' lacks its value")
+        yield name, value
+
+
+_CRITERIA: dict[str, Callable[[_Reading, str], bool]] = {
+    "all": lambda _reading, _value: True,
+    "canonical": lambda reading, _value: reading.is_final,
+    "final": lambda reading, _value: reading.is_final,
+    "host": lambda reading, value: _is_listed(reading.hostname(), value.lower()),
+    "originalhost": lambda reading, value: _is_listed(reading.host.lower(), value.lower()),
+    "user": lambda reading, value: _is_listed(reading.user(), value),
+    "localuser": lambda _reading, value: _is_listed(getpass.getuser(), value),
+    "tagged": lambda reading, value: _is_listed(reading.first("tag"), value),
+    "exec": lambda reading, value: _succeeds(_replaced(value, reading)),
+}
+# Where they are asked for, the block is left out, negated or not: nobody needs them to get
+# to a host.
+_NEVER = {"localnetwork", "sessiontype", "command", "version"}
+
+
+def _is_listed(name: str, patterns: str) -> bool:
+    return _is_one_of(name, patterns.split(","))
+
+
+def _is_one_of(name: str, patterns: Iterable[str]) -> bool:
+    """Whether one of the patterns fits, and none of those with a `!` does."""
+    fits = [pattern for pattern in patterns if _fits(name, pattern.removeprefix("!"))]
+    return bool(fits) and not any(pattern.startswith("!") for pattern in fits)
+
+
+def _fits(name: str, pattern: str) -> bool:
+    wild = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+    return re.fullmatch(wild, name) is not None
+
+
+def _succeeds(command: str) -> bool:
+    """Run a command of the user's own configuration, as OpenSSH does."""
+    try:
+        done = subprocess.run(  # noqa: S602 - it is a shell's command by definition
+            command,
+            shell=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_EXEC_LIMIT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(f"'{command}' did not end within {_EXEC_LIMIT_S} s") from error
+    return done.returncode == 0
+
+
+def _replaced(word: str, reading: _Reading) -> str:
+    """Put in what tokens (`%h`) and variables (`${HOME}`) stand for; unknown ones stay."""
+    local = socket.gethostname()
+    tokens = {
+        "%": "%",
+        "d": os.path.expanduser("~"),
+        "h": reading.hostname(),
+        "i": str(os.getuid()) if hasattr(os, "getuid") else "",
+        "k": reading.first("hostkeyalias", reading.host),
+        "L": local.partition(".")[0],
+        "l": local,
+        "n": reading.host,
+        "p": reading.first("port", "22"),
+        "r": reading.user(),
+        "u": getpass.getuser(),
+    }
+    word = re.sub("%(.)", lambda found: tokens.get(found[1], found[0]), word)
+    return re.sub(r"\$\{(\w+)\}", lambda found: os.environ.get(found[1], found[0]), word)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from cloudrun.errors import AccessDenied, CloudrunError, HostUnreachable, Refused
 from cloudrun.hosts.base import Person
+from cloudrun.hosts.route import Hop
 from cloudrun.hosts.ssh import SshHost
-from cloudrun.hosts.sshconfig import Hop
 from cloudrun.model.machine import Machine
 from cloudrun.providers import caller
 
@@ -66,7 +66,7 @@ def reach(
     address = _answering(machine, until, look, words, admit)
     file = Path(machine.key or "")
     known = file.with_name("known_hosts")
-    hop = Hop(address, _PORT, machine.user or "", address, (file,), only_these_keys=True)
+    hop = Hop(address, _PORT, machine.user or "", keys=(file,), only_these_keys=True)
     # Nobody is asked whether to trust another key than the one that was put on it.
     host = SshHost((hop,), known, Person(tell=person.tell), gpu_is_known=True)
 

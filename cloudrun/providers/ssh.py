@@ -11,8 +11,8 @@ from cloudrun.errors import BadSettings, CloudrunError
 from cloudrun.hosts import connection as connections
 from cloudrun.hosts import describe
 from cloudrun.hosts.base import Person
+from cloudrun.hosts.route import route
 from cloudrun.hosts.ssh import SshHost
-from cloudrun.hosts.sshconfig import route
 from cloudrun.model.machine import Machine
 from cloudrun.model.need import SSH, Need
 from cloudrun.model.offer import Offer

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cloudrun.hosts.sshconfig import Hop
+from cloudrun.hosts.route import Hop
 
 USER = "ubuntu"
 DISK = "4g"
@@ -274,7 +274,6 @@ def hop(machine: Machine, **changes: object) -> Hop:
         "host": machine.address,
         "port": machine.port,
         "user": machine.user,
-        "name": machine.address,
         "keys": (machine.key,),
     }
     return Hop(**{**fields, **changes})  # type: ignore[arg-type]

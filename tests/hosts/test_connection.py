@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import signal
 import socket
@@ -16,7 +17,7 @@ import pytest
 from cloudrun.errors import AccessDenied, HostUnreachable, Refused
 from cloudrun.hosts.base import NOBODY, Person
 from cloudrun.hosts.connection import Connection, Done, connect
-from cloudrun.hosts.sshconfig import Hop
+from cloudrun.hosts.route import Hop
 from tests.doubles import machines
 from tests.doubles.machines import USER, Machine, hop, trust
 
@@ -77,9 +78,13 @@ def test_a_changed_key_is_refused_whoever_is_there(
 ) -> None:
     other = machines.make_key(tmp_path / "other")
     known.write_text(f"{machine.known_name} {other}\n")
-    with pytest.raises(Refused, match="has changed.*ssh-keygen -R"):
+    with pytest.raises(Refused, match=f"has changed.*{known} has another one") as refused:
         connect([hop(machine)], known, Person(trust=lambda _question: True))
     assert not any("Accepted" in line for line in machine.log)
+    # What is to be tried leads out of it.
+    remedy = refused.value.try_this.partition("(")[2].partition(")")[0]
+    subprocess.run(shlex.split(remedy), check=True, capture_output=True)
+    connect([hop(machine)], known, Person(trust=lambda _question: True)).close()
 
 
 def test_a_host_certificate_of_a_trusted_authority_is_enough(
@@ -187,7 +192,7 @@ def test_what_is_no_ssh_server_is_told(known: Path, monkeypatch: pytest.MonkeyPa
         threading.Thread(target=answer, daemon=True).start()
         port = server.getsockname()[1]
         with pytest.raises(HostUnreachable):
-            connect([Hop("127.0.0.1", port, USER, "127.0.0.1")], known)
+            connect([Hop("127.0.0.1", port, USER)], known)
 
 
 @pytest.mark.needs_namespaces("its network is cut")

@@ -279,10 +279,9 @@ from pathlib import Path
 from cloudrun.hosts import jobs
 from cloudrun.hosts.connection import connect
 from cloudrun.hosts.link import Link
-from cloudrun.hosts.sshconfig import Hop
+from cloudrun.hosts.route import Hop
 hop = Hop(
-    "{machine.address}", {machine.port}, "{machine.user}", "{machine.address}",
-    (Path("{machine.key}"),),
+    "{machine.address}", {machine.port}, "{machine.user}", keys=(Path("{machine.key}"),),
 )
 link = Link(lambda: connect([hop], Path("{tmp_path / "known_hosts"}")), print)
 command = jobs.command_script(["sh", "-c", "seq 300000; echo end >&2"], "", {{}})
