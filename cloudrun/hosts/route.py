@@ -24,7 +24,8 @@ _LAST_PORT = 65535
 class Hop:
     """One connection on the way: where to, as whom, and what to trust and to show.
 
-    `alias` is its name in known_hosts where that is not the host's own (`HostKeyAlias`).
+    `alias` is its name in known_hosts where that is not the host's own (`HostKeyAlias`), `agent`
+    where the agent is asked for keys, if not at its usual place (`IdentityAgent`).
     """
 
     host: str
@@ -34,6 +35,7 @@ class Hop:
     keys: tuple[Path, ...] = ()
     only_these_keys: bool = False
     known_hosts: tuple[Path, ...] = ()
+    agent: str = ""
 
     def __str__(self) -> str:
         return f"{self.user}@{self.host}" + (f":{self.port}" if self.port != 22 else "")
@@ -127,6 +129,7 @@ def _hop(host: str, options: Options) -> Hop:
         keys=tuple(Path(path).expanduser() for path in own_keys or _DEFAULT_KEYS),
         only_these_keys=options.get("identitiesonly", ("no",))[0].lower() == "yes",
         known_hosts=tuple(Path(path).expanduser() for path in known if path.lower() != "none"),
+        agent=options.get("identityagent", ("",))[0],
     )
 
 

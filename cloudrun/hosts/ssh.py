@@ -143,7 +143,7 @@ class SshHost:
                 f"~/{there}",
                 Path(command.folder) / command.results,
                 # Beside the project: what came home once does not come again.
-                marker=f"~/{there.replace('/', '-')}",
+                marker=f"~/{project_folder(command)}.{command.results.replace('/', '-')}",
                 limits=_RESULTS,
             )
         )

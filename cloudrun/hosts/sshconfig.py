@@ -26,6 +26,8 @@ _LINE = re.compile(r"\s*(\w+)(?:\s*=\s*|\s+|$)(.*)")
 _PIECE = re.compile(r"""\\([\\'" ])|"((?:\\["\\']|[^"])*)"|'((?:\\['\\"]|[^'])*)'|([^\s"'])""")
 _ESCAPED = re.compile(r"""\\([\\'"])""")
 
+_WITH_TOKENS = {"identityagent", "identityfile", "userknownhostsfile"}
+
 # Each keyword, in lower case, with its words; the first time that it is said counts.
 Options = dict[str, tuple[str, ...]]
 
@@ -39,8 +41,8 @@ def lookup(host: str, known: Options, user_config: Path = USER_CONFIG) -> Option
         user_config: The user's file; the system's is read after it.
 
     Returns:
-        The options. `hostname` is always there; the files in `identityfile` and
-        `userknownhostsfile` have their tokens and variables replaced.
+        The options. `hostname` is always there; in names of files, tokens and variables
+        are replaced.
 
     Raises:
         BadSettings: a file cannot be read, or makes no sense.
@@ -54,7 +56,7 @@ def lookup(host: str, known: Options, user_config: Path = USER_CONFIG) -> Option
         if not reading.wants_final:
             break
     options = reading.options | {"hostname": (reading.hostname(),)}
-    for keyword in {"identityfile", "userknownhostsfile"} & options.keys():
+    for keyword in _WITH_TOKENS & options.keys():
         options[keyword] = tuple(_replaced(word, reading) for word in options[keyword])
     return options
 

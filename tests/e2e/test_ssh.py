@@ -234,8 +234,8 @@ def test_a_machine_that_goes_out_ends_the_command_in_words(
     box: str, machine: Machine, monkeypatch: pytest.MonkeyPatch, cloudrun: Cloudrun
 ) -> None:
     monkeypatch.setattr("cloudrun.hosts.link.PATIENCE_S", 2.0)
-    monkeypatch.setattr("cloudrun.hosts.connection.DEAD_S", 8)
-    monkeypatch.setattr("cloudrun.hosts.connection.CONNECT_S", 2.0)
+    monkeypatch.setattr("cloudrun.hosts.dial.DEAD_S", 8)
+    monkeypatch.setattr("cloudrun.hosts.dial.CONNECT_S", 2.0)
 
     def listener(event: Event) -> None:
         if isinstance(event, CommandSaid):
@@ -449,7 +449,7 @@ def test_a_down_that_cannot_reach_the_machine_keeps_the_run(
     left = cloudrun("run", "--on", box, "--detach", "--", "sleep", "973")
     assert left.returncode == 0, left.stderr
     machine.cut()
-    monkeypatch.setattr("cloudrun.hosts.connection.CONNECT_S", 1.0)
+    monkeypatch.setattr("cloudrun.hosts.dial.CONNECT_S", 1.0)
     with Journal(settings.places().state) as journal:
         (row,) = journal.open_runs()
         with pytest.raises(HostUnreachable, match="may go on there.*cloudrun down"):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudrun.errors import AccessDenied, HostUnreachable, Refused
+from cloudrun.errors import AccessDenied, HostUnreachable, Refused, Unavailable
 from cloudrun.hosts.base import NOBODY, Person
 from cloudrun.hosts.connection import Connection, Done, connect
 from cloudrun.hosts.route import Hop
@@ -96,6 +96,20 @@ def test_a_host_certificate_of_a_trusted_authority_is_enough(
         known.write_text(f"@cert-authority {certified.known_name} {authority}\n")
         with connect([hop(certified)], known) as connected:
             assert output_of(connected, "echo hello") == b"hello\n"
+        # Of another authority, it is worth as much as the plain key in it.
+        stranger = f"@cert-authority * {machines.make_key(tmp_path / 'stranger')}\n"
+        known.write_text(f"{stranger}{certified.known_name} {certified.host_key}\n")
+        connect([hop(certified)], known).close()
+        known.write_text(stranger)
+        asked: list[str] = []
+        for _ in range(2):
+            connect([hop(certified)], known, Person(trust=lambda q: not asked.append(q))).close()
+        shown = subprocess.run(
+            ["ssh-keygen", "-l", "-f", str(certified.folder / "host_key.pub")],
+            capture_output=True,
+            encoding="utf-8",
+        ).stdout.split()[1]
+        assert [shown in question for question in asked] == [True]
 
 
 def test_a_key_that_is_not_let_in_says_what_was_tried(
@@ -131,8 +145,31 @@ def test_a_passphrase_is_asked_for(machine: Machine, known: Path, tmp_path: Path
     connect([hop(machine, keys=(locked,))], known, mistyping).close()
     with pytest.raises(AccessDenied, match="passphrase.*wrong"):
         connect([hop(machine, keys=(locked,))], known, Person(passphrase=lambda _path: "wrong"))
-    with pytest.raises(AccessDenied, match="locked"):
+    with pytest.raises(AccessDenied, match="locked.*ssh-add"):
         connect([hop(machine, keys=(locked,))], known, NOBODY)
+
+
+def test_a_machine_that_wants_more_than_a_key_says_so(
+    bridge: str | None, known: Path, tmp_path: Path
+) -> None:
+    more = "PasswordAuthentication yes\nAuthenticationMethods publickey,password\n"
+    with machines.machine(bridge, 12, tmp_path / "strict", config=more) as strict:
+        trust(strict, known)
+        with pytest.raises(AccessDenied, match="takes the key, and wants more.*password"):
+            connect([hop(strict)], known)
+
+
+def test_few_sessions_are_enough_and_none_is_told(
+    bridge: str | None, known: Path, tmp_path: Path
+) -> None:
+    with machines.machine(bridge, 12, tmp_path / "few", config="MaxSessions 1\n") as few:
+        trust(few, known)
+        with connect([hop(few)], known) as connected:
+            connected.warm()
+            assert connected.run_script("echo one").out == b"one\n"
+            with connected.exchange("cat"), pytest.raises(Unavailable, match="MaxSessions"):
+                connected.run_script("echo two")
+            assert connected.is_alive
 
 
 def test_the_agents_key_is_used(
@@ -148,6 +185,13 @@ def test_the_agents_key_is_used(
         connect([hop(machine, keys=())], known).close()
         with pytest.raises(AccessDenied):
             connect([hop(machine, keys=(), only_these_keys=True)], known)
+        monkeypatch.delenv("SSH_AUTH_SOCK")
+        connect([hop(machine, keys=(), agent=str(sock))], known).close()
+        monkeypatch.setenv("MY_AGENT", str(sock))
+        connect([hop(machine, keys=(), agent="$MY_AGENT")], known).close()
+        for none in ("none", str(tmp_path / "missing")):
+            with pytest.raises(AccessDenied, match="no key to try"):
+                connect([hop(machine, keys=(), agent=none)], known)
     finally:
         agent.terminate()
         agent.wait()
@@ -174,14 +218,14 @@ def test_hosts_that_are_not_there_are_told_apart(machine: Machine, known: Path) 
 def test_a_host_that_does_not_answer_is_told(
     machine: Machine, known: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloudrun.hosts.connection.CONNECT_S", 1.0)
+    monkeypatch.setattr("cloudrun.hosts.dial.CONNECT_S", 1.0)
     machine.cut()
     with pytest.raises(HostUnreachable, match="did not answer within 1 s"):
         connect([hop(machine)], known)
 
 
 def test_what_is_no_ssh_server_is_told(known: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloudrun.hosts.connection.CONNECT_S", 2.0)
+    monkeypatch.setattr("cloudrun.hosts.dial.CONNECT_S", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
@@ -208,6 +252,29 @@ def test_a_dead_peer_is_noticed_within_15_seconds(machine: Machine, known: Path)
         assert not connected.is_alive
         with pytest.raises(HostUnreachable, match="lost"):
             connected.open_exec("true")
+
+
+@pytest.mark.needs_namespaces("its network is cut")
+def test_a_dead_machine_is_noticed_behind_a_jump_host(
+    bridge: str | None,
+    machine: Machine,
+    known: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cloudrun.hosts.dial.DEAD_S", 2)
+    monkeypatch.setattr("cloudrun.hosts.dial.KEEPALIVE_S", 1)
+    with machines.machine(bridge, 13, tmp_path / "far") as far:
+        known.write_text("".join(f"{each.known_name} {each.host_key}\n" for each in (machine, far)))
+        with connect([hop(machine), hop(far)], known) as connected:
+            channel = connected.open_exec("sleep 4; echo still; cat")
+            # Of a machine that lives, silence is no death.
+            assert channel.recv(100) == b"still\n"
+            far.cut()
+            began = time.monotonic()
+            assert channel.recv(100) == b""
+            assert time.monotonic() - began < 10
+            assert not connected.is_alive
 
 
 @pytest.mark.needs_namespaces("it is switched off")

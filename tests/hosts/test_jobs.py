@@ -159,7 +159,7 @@ def test_a_loss_at_full_speed_loses_and_doubles_nothing(
 def test_a_link_that_is_cut_and_mended_goes_on(
     link: Link, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloudrun.hosts.connection.CONNECT_S", 2.0)
+    monkeypatch.setattr("cloudrun.hosts.dial.CONNECT_S", 2.0)
     job = start(link, "for i in 1 2 3; do echo $i; while [ ! -e go$i ]; do sleep 0.02; done; done")
     chunks = job.read(time.monotonic() + FAR)
     assert next(chunks) == Chunk(1, b"1\n")

@@ -267,8 +267,8 @@ def test_only_what_shrinks_is_compressed(
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A dead link is noticed, and a lock taken over, in a second or two."""
-    monkeypatch.setattr("cloudrun.hosts.connection.DEAD_S", 2)
-    monkeypatch.setattr("cloudrun.hosts.connection._KEEPALIVE_S", 1)
+    monkeypatch.setattr("cloudrun.hosts.dial.DEAD_S", 2)
+    monkeypatch.setattr("cloudrun.hosts.dial.KEEPALIVE_S", 1)
     monkeypatch.setattr(transfer, "PATIENCE_S", 1)
 
 
