@@ -104,11 +104,15 @@ class Connection:
         The script goes over the channel's stdin and not on the command line, so
         that what it holds is in no list of processes.
         """
-        # The next one starts now: a shell whose start-up files run conda or pyenv takes
-        # a tenth of a second, and a far host two round trips.
         with self._lock:
-            spare, self._spare = self._spare, _Opening(self._open_shell)
-        channel = (spare and spare.take()) or self._open_shell()
+            spare, self._spare = self._spare, None
+        channel = spare.take() if spare else None
+        is_refused = spare is not None and channel is None
+        channel = channel or self._open_shell()
+        with self._lock:
+            # The next one starts now: a shell whose start-up files run conda or pyenv takes
+            # a tenth of a second, and a far host two round trips. Not where few are allowed.
+            self._spare = self._spare or (spare if is_refused else _Opening(self._open_shell))
         text = script.encode()
         self.send(channel, b"%d\n%b" % (len(text), text))
         return channel
@@ -251,7 +255,9 @@ class Connection:
         """Close the connection and those below it."""
         self._watch.over.set()
         for transport in reversed(self._transports):
-            transport.close()
+            # It may say so through one that is broken.
+            with contextlib.suppress(*BROKEN):
+                transport.close()
 
     def __enter__(self) -> Connection:
         return self
