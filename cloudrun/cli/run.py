@@ -12,7 +12,7 @@ import click
 from cloudrun.cli import options, output, runs
 from cloudrun.cli.progress import Progress
 from cloudrun.errors import HostUnreachable, WrongUsage
-from cloudrun.model.need import RUN_TTL_S, Need
+from cloudrun.model.need import RUN_TTL_S, Need, provider_of
 
 if TYPE_CHECKING:
     from cloudrun.launcher.lifecycle import Ran
@@ -64,8 +64,12 @@ def command(
     from cloudrun.launcher import lifecycle, project
     from cloudrun.reports.store import open_store
 
-    command = project.command(argv, Path.cwd(), results or "results", requirements, data)
-    need = Need(**options.wanted(given, RUN_TTL_S), command=command)
+    wanted = options.wanted(given, RUN_TTL_S)
+    is_pushed = not rehearse and any(provider_of(target) != "local" for target in wanted["targets"])
+    command = project.command(
+        argv, Path.cwd(), results or "results", requirements, data, is_pushed=is_pushed
+    )
+    need = Need(**wanted, command=command)
     environment = _environment(env)
     kept = open_store(str(settings.places().store) if store is None else store)
     if dry_run:

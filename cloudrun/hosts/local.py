@@ -26,8 +26,10 @@ from cloudrun.reports.schema import Environment
 from cloudrun.workloads.driver import Nvidia, torch_version
 
 _OLDEST_TORCH = (2, 0)
-# How long a job may take to end by itself after being asked to.
-_GRACE_S = 5.0
+# How long a job may take to end by itself after being asked to; and what it left running.
+_GRACE_S, _REST_S = 5.0, 2.0
+# How soon it is seen that a job has ended whose streams somebody else still holds.
+_LOOK_S = 0.5
 _CHUNK = 2**16
 _MOST_WAITING = 64
 
@@ -134,7 +136,7 @@ class LocalJob:
             # In its own group, so that Ctrl-C reaches us alone and we end it in order.
             start_new_session=True,
         )
-        self._stopped = False
+        self._stopped = self._rest_is_ended = False
         self._open_streams = 2
         # Bounded: a job that says more than is read waits, as at any full pipe.
         self._chunks: queue.Queue[Chunk | None] = queue.Queue(_MOST_WAITING)
@@ -148,13 +150,18 @@ class LocalJob:
         """Give what the job says; see `Job.read`."""
         while self._open_streams:
             left = until - time.monotonic()
+            if left <= 0:
+                # Also for a job that says so much that there is always something next.
+                raise DeadlineReached("The run's deadline came before its end.")
             try:
-                if left <= 0:
-                    # Also for a job that says so much that there is always something next.
-                    raise queue.Empty
-                chunk = self._chunks.get(timeout=left)
+                chunk = self._chunks.get(timeout=min(left, _LOOK_S))
             except queue.Empty:
-                raise DeadlineReached("The run's deadline came before its end.") from None
+                if self._rest_is_ended:
+                    # Who still holds them has left the job's session: nobody waits for that.
+                    return
+                if self._process.poll() is not None:
+                    self._end_rest()
+                continue
             if chunk is None:
                 self._open_streams -= 1
             else:
@@ -177,6 +184,7 @@ class LocalJob:
             self.stop()
             ended = self._process.returncode
             status = -signal.SIGTERM if ended is None else ended
+        self._end_rest()
         # As shells have it.
         told = 128 - status if status < 0 else status
         return JobEnd(told, "stopped" if self._stopped else "exit")
@@ -194,12 +202,34 @@ class LocalJob:
             # A process that a hung driver holds does not die; it is left behind.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=_GRACE_S)
+        self._end_rest()
+
+    def _end_rest(self) -> None:
+        """End what the job left running, as on another machine: it was asked for with the job."""
+        self._rest_is_ended = True
+        until = time.monotonic() + _REST_S
+        is_there = self._signal_group(signal.SIGTERM)
+        while is_there and time.monotonic() < until:
+            time.sleep(0.02)
+            is_there = self._signal_group(0)
+        if is_there:
+            self._kill_group()
 
     def _kill_group(self) -> None:
-        if hasattr(os, "killpg"):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        if hasattr(signal, "SIGKILL"):
+            self._signal_group(signal.SIGKILL)
         self._process.kill()
+
+    def _signal_group(self, number: int) -> bool:
+        """Send a signal to all of the job's group; returns whether there is anybody."""
+        if not hasattr(os, "killpg"):
+            return False
+        try:
+            os.killpg(self._process.pid, number)
+        except (ProcessLookupError, PermissionError):
+            # The second is what macOS says of a group that is dead.
+            return False
+        return True
 
     def _read(self, stream: int, pipe: IO[bytes]) -> None:
         while data := os.read(pipe.fileno(), _CHUNK):

@@ -184,7 +184,7 @@ def _command_of_ours(ready: Ready, work: Work) -> str:
 def _users_command(ready: Ready, command: Command, work: Work) -> str:
     then = [f"mkdir -p {quote(command.results)}"]
     for folder in command.data:
-        name = data_name(command, folder)
+        name = command.data_name(folder)
         parent = PurePosixPath(name).parent.as_posix()
         then += [
             f'mkdir -p {quote(parent)} && ln -sfn "$HOME"/{_data_folder(folder)} {quote(name)}'
@@ -226,14 +226,6 @@ def _push_workloads(connection: Connection) -> None:
 def project_folder(command: Command) -> str:
     """Where the project of a command lies on the machine, from the home."""
     return f"{HOME}/projects/{_name_there(command.folder)}"
-
-
-def data_name(command: Command, folder: str) -> str:
-    """Under which name the command finds a data folder: as it lies in the project, else its own."""
-    path = Path(folder)
-    if path.is_relative_to(command.folder):
-        return path.relative_to(command.folder).as_posix()
-    return path.name
 
 
 def _data_folder(folder: str) -> str:
@@ -295,7 +287,7 @@ def _count(number: int, thing: str) -> str:
 
 def _apart(command: Command) -> list[str]:
     """What of the project's folder is not pushed with it: results, and data that go apart."""
-    return [command.results, *(data_name(command, folder) for folder in command.data)]
+    return [command.results, *map(command.data_name, command.data)]
 
 
 def _job_folder(run_id: str) -> str:

@@ -14,6 +14,7 @@ import errno
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -71,6 +72,8 @@ MIGRATIONS = (
     """,
 )
 _BUSY_S = 10.0
+# Longer than any look at a lock takes.
+_LOOKED_AT_S = 0.5
 _OPEN = "WHERE ended IS NULL ORDER BY created"
 
 
@@ -360,29 +363,54 @@ def _run_row(*columns: Any) -> RunRow | StrangeRow:
 
 
 class RunLock:
-    """The lock that a run's process holds for as long as it lives."""
+    """The lock that the process of a run holds for as long as it lives.
+
+    Who only looks whether there is one shares it for a moment, and disturbs nobody.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "lock"
         self._file: IO[bytes] | None = None
 
-    def take(self) -> bool:
-        """Take the lock; False when another living process has it."""
+    def is_free(self) -> bool:
+        """Whether no living process has it."""
+        file = self._try(shared=True)
+        if file is not None:
+            file.close()
+        return file is not None
+
+    def take(self, *, is_follower: bool = True) -> bool:
+        """Take the lock; False when another living process has it.
+
+        `is_follower`: this process follows the run, and ends it when it is asked to.
+        """
+        self._file = self._try(shared=False)
+        if self._file is not None:
+            pid = str(os.getpid()) if is_follower else ""
+            self._path.with_name("pid").write_text(pid)
+        return self._file is not None
+
+    def _try(self, *, shared: bool) -> IO[bytes] | None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = open(self._path, "ab")  # noqa: SIM115 - it is held beyond this function
-        try:
-            _lock(file)
-        except OSError as error:
-            file.close()
-            if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-                raise
-            return False
-        self._file = file
-        self._path.with_name("pid").write_text(str(os.getpid()))
-        return True
+        # Others may look at it just now.
+        until = time.monotonic() + (0.0 if shared else _LOOKED_AT_S)
+        while True:
+            try:
+                _lock(file, shared)
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                    file.close()
+                    raise
+                if time.monotonic() > until:
+                    file.close()
+                    return None
+                time.sleep(0.01)
+            else:
+                return file
 
     def holder(self) -> int | None:
-        """The process that has it, or had it last."""
+        """The process that follows the run, or did so last; None while it is only tidied up."""
         try:
             return int(self._path.with_name("pid").read_text())
         except (OSError, ValueError):
@@ -398,14 +426,14 @@ class RunLock:
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(file: IO[bytes]) -> None:
+    def _lock(file: IO[bytes], shared: bool) -> None:  # noqa: ARG001 - Windows has none to share
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
 
 else:
     import fcntl
 
-    def _lock(file: IO[bytes]) -> None:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _lock(file: IO[bytes], shared: bool) -> None:
+        fcntl.flock(file.fileno(), (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 def _to_json(value: Any) -> str:

@@ -17,7 +17,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cloudrun import settings
-from cloudrun.errors import AccessDenied, BadSettings, Bug, HostUnreachable, Refused, WrongUsage
+from cloudrun.errors import (
+    AccessDenied,
+    BadSettings,
+    HostUnreachable,
+    Refused,
+    Unavailable,
+    WrongUsage,
+)
 from cloudrun.hosts.base import NOBODY, JobEnd, Person
 from cloudrun.launcher import closing, phases, recovery
 from cloudrun.launcher.current import Current, have
@@ -156,7 +163,7 @@ def stop(row: RunRow, journal: Journal, around: Around = Around()) -> Report | N
     if row.kept_until is not None:
         _let_go(row, journal, around)
         return None
-    if _is_followed(row, journal):
+    if row.ended is None and not RunLock(journal.run_folder(row.id)).is_free():
         _ask_follower(row, journal)
         return None
     with _taken_up(row, journal, around) as again:
@@ -189,19 +196,15 @@ def _is_over(row: RunRow) -> bool:
     return datetime.fromisoformat(have(row.job_deadline)) < datetime.now(UTC)
 
 
-def _is_followed(row: RunRow, journal: Journal) -> bool:
-    lock = RunLock(journal.run_folder(row.id))
-    try:
-        return row.ended is None and not lock.take()
-    finally:
-        lock.release()
-
-
 def _ask_follower(row: RunRow, journal: Journal) -> None:
     """Tell the process that follows a run to stop, as Ctrl-C would; its ending does the rest."""
     holder = RunLock(journal.run_folder(row.id)).holder()
     if holder is None:
-        raise Bug(f"Run {row.id} is followed by a process without a number.")
+        raise Unavailable(
+            f"Another cloudrun is just tidying up run {row.id}.",
+            "It ends what the run has left.",
+            "See in a moment whether anything is: cloudrun ps",
+        )
     os.kill(holder, signal.SIGTERM)
 
 

@@ -30,7 +30,7 @@ def read(row: RunRow, journal: Journal, follow: bool, person: Person) -> Iterato
     while True:
         # Asked first, so that what was said before the end is read after it.
         over = not journal.is_open(row.id)
-        alone = not over and _nobody_follows(folder)
+        alone = not over and RunLock(folder).is_free()
         for stream, name in ((1, recovery.OUT), (2, recovery.ERR)):
             for data in _rest(folder / name, at[stream]):
                 at[stream] += len(data)
@@ -56,14 +56,6 @@ def _of_the_machine(
         yield from job.read(until) if follow else job.so_far()
     finally:
         host.close()
-
-
-def _nobody_follows(folder: Path) -> bool:
-    lock = RunLock(folder)
-    try:
-        return lock.take()
-    finally:
-        lock.release()
 
 
 def _rest(path: Path, offset: int) -> Iterator[bytes]:

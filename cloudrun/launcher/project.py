@@ -23,6 +23,8 @@ def command(
     results: str = "results",
     requirements: str | None = None,
     data: Sequence[str] = (),
+    *,
+    is_pushed: bool = True,
 ) -> Command:
     """Describe a command of a project.
 
@@ -32,22 +34,28 @@ def command(
         results: The folder of results, from the project's.
         requirements: The file of packages to install; None: what the project itself says.
         data: Folders that are pushed once.
+        is_pushed: The folders go to another machine.
 
     Raises:
-        WrongUsage: the folder is a home, the results are not below it, data are no folder, or
-            the file cannot be read.
+        WrongUsage: a folder that is pushed is a home, the results are not below it, data are no
+            folder or meet something of the same name, or the file cannot be read.
         BadData: what the project itself asks for cannot be read.
     """
-    _check_folder(folder)
-    return Command(
+    folders = [folder, *(_data(folder, name) for name in data)]
+    for each in folders if is_pushed else ():
+        _check_folder(each)
+    made = Command(
         argv=argv,
         folder=str(folder),
         results=_below(results),
         requirements=_read(folder / requirements) if requirements else requirements_of(folder),
         requirements_named=requirements is not None,
         torch=_uses_torch(argv, folder),
-        data=tuple(_data(folder, name) for name in data),
+        data=tuple(map(str, folders[1:])),
     )
+    if is_pushed:
+        _check_names(made)
+    return made
 
 
 def _check_folder(folder: Path) -> None:
@@ -56,16 +64,38 @@ def _check_folder(folder: Path) -> None:
     if home.is_relative_to(folder.resolve()):
         raise WrongUsage(
             f"This folder, {folder}, is your home or holds it.",
-            "The command's folder is pushed to the machine as a whole, keys and all.",
-            "Go into the project's own folder first: cd project",
+            "A folder is pushed to the machine as a whole, keys and all.",
+            "Go into the project's own folder first: cd project. Data need a folder of their own.",
         )
 
 
-def _data(folder: Path, name: str) -> str:
+def _check_names(command: Command) -> None:
+    """Refuse data that would hide, or be hidden by, something else of the same name."""
+    taken: dict[PurePath, str] = {PurePath(command.results): "the folder of results"}
+    for folder in command.data:
+        name = PurePath(command.data_name(folder))
+        met = next((of for other, of in taken.items() if _meet(name, other)), None)
+        own = Path(command.folder, name)
+        if met is None and own != Path(folder) and own.exists():
+            met = f"{own}, which the project has itself"
+        if met is not None:
+            raise WrongUsage(
+                f"The data {folder} would be found as '{name}', and so would {met}.",
+                "Data from elsewhere appear in the project's folder by their own name.",
+                "Rename one of them.",
+            )
+        taken[name] = f"the data {folder}"
+
+
+def _meet(one: PurePath, other: PurePath) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def _data(folder: Path, name: str) -> Path:
     path = Path(os.path.normpath(folder / Path(name).expanduser()))
     if not path.is_dir() or path == folder:
         raise WrongUsage(f"'{name}' is no folder of data.", "", "Write a folder: --data data")
-    return str(path)
+    return path
 
 
 def requirements_of(folder: Path) -> str | None:

@@ -54,12 +54,12 @@ def recover(journal: Journal, listener: Listener) -> Recovered:
     for row in journal.open_runs():
         lock = RunLock(journal.run_folder(row.id))
         try:
-            if not lock.take():
+            if not lock.is_free():
                 alive.append(row)
             elif row.job_deadline is not None and not _is_gone(row):
                 alone.append(row)
             # Another cloudrun may have been here between the look and the lock.
-            elif journal.is_open(row.id):
+            elif lock.take(is_follower=False) and journal.is_open(row.id):
                 _end_dead_run(journal, row, listener)
         except (OSError, ValueError, msgspec.MsgspecError) as error:
             # One run's folder or rows are damaged; the others are recovered all the same.

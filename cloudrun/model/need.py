@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import PurePath
 from typing import Literal, get_args
 
 import msgspec
@@ -49,6 +50,13 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     requirements_named: bool = False
     torch: bool = False
     data: tuple[str, ...] = ()
+
+    def data_name(self, folder: str) -> str:
+        """How the command finds a data folder: by its place in the project, or its own name."""
+        path = PurePath(folder)
+        if path.is_relative_to(self.folder):
+            return path.relative_to(self.folder).as_posix()
+        return path.name
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -112,6 +113,25 @@ def test_what_a_stopped_command_has_started_goes_with_it(tmp_path: Path) -> None
     job.stop()
     # Its streams close, since nobody is left who holds them; else this is the deadline.
     assert list(said) == []
+
+
+@pytest.mark.parametrize("leave", ["sleep 1000 &", "trap '' TERM; sleep 1000 &"])
+def test_what_a_command_leaves_running_ends_with_it(tmp_path: Path, leave: str) -> None:
+    need, work = users("sh", "-c", f"{leave} echo $!; exit 3", folder=tmp_path)
+    job = LocalHost(None).start(Ready("", ""), need, work)
+    pid = read(job)[1].strip().decode()
+    assert job.end() == JobEnd(3)
+    subprocess.run(["tail", f"--pid={pid}", "-f", "/dev/null"], check=True, timeout=30)
+
+
+def test_a_daemon_that_holds_its_streams_is_not_waited_for(tmp_path: Path) -> None:
+    need, work = users("sh", "-c", "setsid sleep 1000 & echo $!; exit 3", folder=tmp_path)
+    job = LocalHost(None).start(Ready("", ""), need, work)
+    pid = int(read(job)[1])
+    try:
+        assert job.end() == JobEnd(3)
+    finally:
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_command_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -171,12 +172,47 @@ def test_a_lock_is_held_by_a_living_process_only(tmp_path: Path) -> None:
     assert holder.stdout is not None
     assert holder.stdout.readline().strip() == b"True"
     assert RunLock(tmp_path).take() is False
+    assert RunLock(tmp_path).is_free() is False
+    assert RunLock(tmp_path).holder() == holder.pid
     holder.kill()
     holder.communicate()
     lock = RunLock(tmp_path)
     assert lock.take() is True
     lock.release()
     assert RunLock(tmp_path).take() is True
+
+
+_LOOKER = """
+import sys, threading
+from pathlib import Path
+from cloudrun.launcher.journal import RunLock
+over = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+print("on", flush=True)
+while not over.is_set():
+    assert RunLock(Path(sys.argv[1])).is_free()
+"""
+
+
+def test_who_only_looks_is_not_taken_for_a_follower(tmp_path: Path) -> None:
+    looker = subprocess.Popen(
+        [sys.executable, "-c", _LOOKER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert looker.stdout is not None
+    assert looker.stdout.readline() == b"on\n"
+    lock = RunLock(tmp_path)
+    for _ in range(500):
+        assert lock.is_free()
+    # It asserts that nobody has it, which is over now.
+    assert lock.take()
+    looker.communicate()
+    assert lock.holder() == os.getpid()
+    lock.release()
+    assert lock.take(is_follower=False)
+    assert lock.holder() is None
+    lock.release()
 
 
 def test_the_first_versions_journal_is_brought_to_this_one(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudrun.errors import BadData
+from cloudrun.errors import BadData, WrongUsage
 from cloudrun.launcher import project
 from cloudrun.launcher.project import requirements_of
 
@@ -70,3 +70,36 @@ def test_data_are_folders_wherever_they_lie(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     command = project.command(("true",), tmp_path / "here", data=["data", "../there"])
     assert command.data == (str(tmp_path / "here" / "data"), str(tmp_path / "there"))
+
+
+def test_a_home_is_pushed_neither_as_project_nor_as_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, work = tmp_path / "me", tmp_path / "project"
+    home.mkdir()
+    work.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    for folder, data in ((home, []), (tmp_path, []), (work, ["~"]), (work, [".."])):
+        with pytest.raises(WrongUsage, match="is your home or holds it"):
+            project.command(("true",), folder, data=data)
+    # Nothing leaves this machine.
+    assert project.command(("true",), home, is_pushed=False).folder == str(home)
+
+
+@pytest.mark.parametrize(
+    ("data", "met"),
+    [
+        (["../one/data", "../two/data"], "the data .*/one/data"),
+        (["../one/package"], ".*package, which the project has itself"),
+        (["../one/results"], "the folder of results"),
+        (["results/old"], "the folder of results"),
+        (["package", "package/inner"], "the data .*/package"),
+    ],
+)
+def test_data_of_one_name_are_told_apart(tmp_path: Path, data: list[str], met: str) -> None:
+    for name in ("one/data", "one/package", "one/results", "two/data"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("package/inner", "results/old"):
+        (tmp_path / "here" / name).mkdir(parents=True)
+    with pytest.raises(WrongUsage, match=f"and so would {met}"):
+        project.command(("true",), tmp_path / "here", data=data)
