@@ -3,7 +3,7 @@
 # more is for look.sh, which knows where the streams end.
 #
 # folder, from the home; out_at, err_at
-cd && cd "$folder" || exit 1
+cd && cd "$folder" 2>/dev/null || exit 1
 if [ -e end ]; then
     tail -c "+$((out_at + 1))" out
     tail -c "+$((err_at + 1))" err >&2

@@ -1,10 +1,11 @@
 # Runs on the machine: sends what has changed below a folder since the marker was made.
 # With GNU find, sort, comm and cut it sends only that; elsewhere everything each time.
 #
-# Before it stand: folder, marker (a file that remembers what was there), far (yes or no:
-# compress what shrinks), and in "$@" what find leaves out. The new marker is made before the archive, from
-# what find says of each thing, and moved into place only when the other side says that it
-# has everything: what changes meanwhile, or was lost on the way, is sent the next time.
+# Before it stand: folder, marker (a file that remembers what was there), again (yes or no:
+# send everything), far (yes or no: compress what shrinks), and in "$@" what find leaves out.
+# The new marker is made before the archive, from what find says of each thing, and moved
+# into place only when the other side says that it has everything: what changes meanwhile,
+# or was lost on the way, is sent the next time.
 set -eu
 export LC_ALL=C
 
@@ -24,7 +25,7 @@ can_tell() {
 }
 
 changed() {
-    if [ -f "$marker" ]; then comm -z -13 "$marker" "$next"; else cat "$next"; fi |
+    if [ "$again" = no ] && [ -f "$marker" ]; then comm -z -13 "$marker" "$next"; else cat "$next"; fi |
         cut -z -d ' ' -f 6-
 }
 

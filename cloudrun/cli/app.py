@@ -238,6 +238,13 @@ def _as_ours(error: BaseException, options: output.Options) -> CloudrunError:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "cloudrun"
         return WrongUsage(_sentence(error.format_message()), "", f"Try: {path} --help")
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        given = error.object.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        return WrongUsage(
+            f"Something that was given is no text in UTF-8: '{given[:200]}'.",
+            "cloudrun writes down what it is to do, in UTF-8, before it does it.",
+            "Use a name of other characters; in a shell that is not in UTF-8, set PYTHONUTF8=1.",
+        )
     return Bug(
         f"This is a bug in cloudrun: {type(error).__name__}: {error}.",
         "",

@@ -171,11 +171,12 @@ class Connection:
                 f"Port {port} cannot be reached through {self.hop}.", f"{error}."
             ) from error
 
-    def open_shell(self, terminal: str, columns: int, rows: int) -> paramiko.Channel:
-        """Start the user's login shell in a terminal of this type and size."""
+    def open_shell(self, terminal: str | None, columns: int, rows: int) -> paramiko.Channel:
+        """Start the user's login shell in a terminal of this type and size; None: in none."""
         channel = self._open_session()
         try:
-            channel.get_pty(terminal, columns, rows)
+            if terminal is not None:
+                channel.get_pty(terminal, columns, rows)
             channel.invoke_shell()
         except BROKEN as error:
             raise self._lost(error) from error

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from cloudrun.errors import DeadlineReached, HostUnreachable, Refused
+from cloudrun.errors import AccessDenied, DeadlineReached, HostUnreachable, Refused
 from cloudrun.hosts import scripts
 from cloudrun.hosts.connection import Connection, end_input
 from cloudrun.model.words import clean
@@ -223,6 +223,12 @@ def _messages(
     status = connection.status(channel)
     if status != 0 and b"No space left" in errors:
         raise connection.disk_full()
+    if status != 0 and b"Permission denied" in errors:
+        raise AccessDenied(
+            f"The home folder on {connection.hop} cannot be written to.",
+            clean(_last_line(errors)),
+            "cloudrun keeps its things below ~/.cloudrun there: make that folder yours.",
+        )
     if status != 0:
         raise _strange(connection, f"It ended with status {status}. {_last_line(errors)}")
 

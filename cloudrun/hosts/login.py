@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import io
 import os
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from cloudrun.errors import AccessDenied
 from cloudrun.hosts.base import Person
@@ -17,6 +20,7 @@ from cloudrun.hosts.route import Hop
 
 _TRIES = 3
 _LOCKED = "locked, with nobody to ask"
+_UNREADABLE = (paramiko.SSHException, UnsupportedAlgorithm, OSError, ValueError)
 
 
 def log_in(transport: paramiko.Transport, hop: Hop, person: Person) -> None:
@@ -105,9 +109,13 @@ def _agents_keys(agent: str) -> list[paramiko.AgentKey]:
 
 
 def _public(path: Path) -> bytes:
-    """The public half of a key file, as the agent would show it; empty when it is not told."""
+    """The public half of a key file, as the agent would show it; empty when it is not told.
+
+    The file may be that half itself, when the agent has the other one.
+    """
+    half = path if path.suffix == ".pub" else path.with_name(path.name + ".pub")
     try:
-        return base64.b64decode(path.with_name(path.name + ".pub").read_text().split()[1])
+        return base64.b64decode(half.read_text().split()[1])
     except (OSError, IndexError, ValueError):
         return b""
 
@@ -115,12 +123,12 @@ def _public(path: Path) -> bytes:
 def _load(path: Path, person: Person) -> tuple[paramiko.PKey | None, str]:
     """Read a private key, asking for its passphrase; why it cannot be used, when it cannot."""
     try:
-        return paramiko.PKey.from_path(path), ""
+        return _read(path, None), ""
     except TypeError:
         # So the library says that the key needs a passphrase.
         key = _unlock(path, person)
         return key, "" if key else _LOCKED
-    except (paramiko.SSHException, OSError, ValueError):
+    except _UNREADABLE:
         # Not every file that the configuration names is a private key that we can read.
         return None, "no key that can be read"
 
@@ -131,19 +139,41 @@ def _unlock(path: Path, person: Person) -> paramiko.PKey | None:
         phrase = person.passphrase(path) if person.passphrase else None
         if phrase is None:
             return None
-        key = _unlocked(path, phrase)
-        if key is not None:
-            return key
-        person.tell("That is not the passphrase.")
+        try:
+            return _read(path, phrase.encode())
+        except _UNREADABLE:
+            person.tell("That is not the passphrase.")
     raise AccessDenied(f"The passphrase for {path} is wrong.", "", "Try again.")
 
 
-def _unlocked(path: Path, phrase: str) -> paramiko.PKey | None:
-    with path.open(encoding="utf-8") as file:
-        for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
-            file.seek(0)
-            try:
-                return kind.from_private_key(file, password=phrase)
-            except (paramiko.SSHException, ValueError):
-                continue
-    return None
+def _read(path: Path, phrase: bytes | None) -> paramiko.PKey:
+    """Read a private key of any format that OpenSSH and OpenSSL write, with its certificate.
+
+    Raises:
+        TypeError: it needs a passphrase.
+        One of _UNREADABLE: it is none, or the passphrase is wrong.
+    """
+    from cryptography.hazmat.primitives import serialization as formats
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+    data = path.read_bytes()
+    is_ssh = b"BEGIN OPENSSH" in data
+    loaded = (formats.load_ssh_private_key if is_ssh else formats.load_pem_private_key)(
+        data, phrase
+    )
+    kinds: tuple[tuple[type, type[paramiko.PKey]], ...] = (
+        (ed25519.Ed25519PrivateKey, paramiko.Ed25519Key),
+        (ec.EllipticCurvePrivateKey, paramiko.ECDSAKey),
+        (rsa.RSAPrivateKey, paramiko.RSAKey),
+    )
+    kind = next((ours for theirs, ours in kinds if isinstance(loaded, theirs)), None)
+    if kind is None:
+        raise ValueError("no key that a host takes")
+    text = loaded.private_bytes(
+        formats.Encoding.PEM, formats.PrivateFormat.OpenSSH, formats.NoEncryption()
+    ).decode()
+    key = kind.from_private_key(io.StringIO(text))
+    certificate = path.with_name(path.name + "-cert.pub")
+    if certificate.exists():
+        key.load_certificate(str(certificate))
+    return key

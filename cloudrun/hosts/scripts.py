@@ -15,7 +15,8 @@ def render(name: str, **variables: str | int | float) -> str:
         variables: What the script says that it takes; quoted for the shell here.
     """
     lines = [f"{key}={shlex.quote(str(value))}" for key, value in variables.items()]
-    return "\n".join([*lines, text(name)])
+    # With it, `cd` says where it goes, among what the script says.
+    return "\n".join(["unset CDPATH", *lines, text(name)])
 
 
 @functools.cache

@@ -28,7 +28,9 @@ def interact(connection: Connection) -> int:
     Raises:
         HostUnreachable: the connection was lost.
     """
-    channel = connection.open_shell(os.environ.get("TERM", "dumb"), *shutil.get_terminal_size())
+    # Without a terminal here there is none there: it would not see that its input ends.
+    terminal = os.environ.get("TERM", "dumb") if os.isatty(0) else None
+    channel = connection.open_shell(terminal, *shutil.get_terminal_size())
     reader = threading.Thread(target=_send_input, args=(channel,), daemon=True)
     with _raw_terminal(channel):
         reader.start()

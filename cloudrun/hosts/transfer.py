@@ -343,7 +343,7 @@ def pull(
     """Bring what has changed below a folder on the machine since the last pull.
 
     A file that is being written is brought as it is now, and again when it has
-    changed. Nothing is removed here.
+    changed. Nothing is removed here. Where nothing is here any more, everything comes.
 
     Args:
         connection: The machine.
@@ -363,7 +363,10 @@ def pull(
     _check(remote_folder)
     _check(marker)
     far = "yes" if connection.round_trip_s > _FAR_S else "no"
-    script = _script("send.sh", leave_out, folder=remote_folder, marker=marker, far=far)
+    again = "yes" if _is_empty(local_folder) else "no"
+    script = _script(
+        "send.sh", leave_out, folder=remote_folder, marker=marker, far=far, again=again
+    )
     with connection.exchange(script) as channel:
         answer = _Answer(connection, channel)
         word = answer.line()
@@ -379,6 +382,16 @@ def pull(
     lines = [line for line in bytes(answer.said).split(b"\n") if not _TAR_IS_CALM.search(line)]
     notes = [shown(line.decode(errors="replace")) for line in lines]
     return Pulled(done.files, done.bytes, [*done.notes, *notes])
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not any(folder.iterdir())
+    except FileNotFoundError:
+        return True
+    except OSError:
+        # Whatever is in the way is told when something is to be put there.
+        return False
 
 
 def _no_more(channel: paramiko.Channel) -> None:

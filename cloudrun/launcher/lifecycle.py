@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import msgspec
+
 from cloudrun import settings
 from cloudrun.errors import (
     AccessDenied,
@@ -31,9 +33,10 @@ from cloudrun.launcher.current import Current, have
 from cloudrun.launcher.journal import Journal, RunLock, RunRow
 from cloudrun.launcher.provision import plan
 from cloudrun.model.events import Event, Listener, Noted
-from cloudrun.model.need import Need
+from cloudrun.model.need import Need, provider_of
 from cloudrun.model.offer import Plan
 from cloudrun.model.run import new_run_id, now
+from cloudrun.model.words import did_you_mean
 from cloudrun.providers import base as providers
 from cloudrun.reports.schema import Report
 from cloudrun.reports.store import open_store
@@ -213,7 +216,8 @@ def _new_run(
     command: str, need: Need, store: str | None, around: Around, argv: Sequence[str]
 ) -> Iterator[Current]:
     """A new run, in the journal, its lock held."""
-    where = open_store(str(settings.places().store) if store is None else store)
+    need = _checked(need)
+    where = open_store(str(settings.places().store if store is None else store))
     where.check_writable()
     tell = _harmless(around.listener)
     with Journal(settings.places().state) as journal:
@@ -228,6 +232,23 @@ def _new_run(
                 if closing.is_here(row) and closing.is_here(other):
                     tell(Noted(closing.disturbance(other.id)))
             yield run
+
+
+def _checked(need: Need) -> Need:
+    """The need, its fields being what they should be: who calls us may be no command line."""
+    try:
+        need = msgspec.convert(msgspec.to_builtins(need), Need)
+    except (msgspec.MsgspecError, TypeError) as error:
+        raise WrongUsage(
+            "This need makes no sense.", f"{error}.", "See the fields of cloudrun.Need."
+        ) from error
+    for target in need.targets:
+        # Those that come with cloudrun first: to look through all takes a while.
+        name = provider_of(target)
+        if name not in providers.OURS and name not in providers.names():
+            known = ("auto", *providers.names())
+            raise WrongUsage(f"There is no target '{target}'.", "", did_you_mean(target, known))
+    return need
 
 
 def _shares_folder(row: RunRow, other: RunRow) -> bool:

@@ -44,6 +44,12 @@ def command(
     folders = [folder, *(_data(folder, name) for name in data)]
     for each in folders if is_pushed else ():
         _check_folder(each)
+    if (folder / _below(results)).is_file():
+        raise WrongUsage(
+            f"The results cannot come to '{results}': it is a file.",
+            "",
+            "Name another folder: --results DIR",
+        )
     made = Command(
         argv=argv,
         folder=str(folder),

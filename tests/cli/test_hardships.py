@@ -163,6 +163,13 @@ def test_a_linked_settings_file_stays_a_link(cloudrun: Cloudrun, home: Path) -> 
     assert "1h" in Path("dotfiles.toml").read_text()
 
 
+def test_what_is_no_utf_8_is_told(cloudrun: Cloudrun) -> None:
+    done = cloudrun("run", "--", "printf", b"a\xffb")  # type: ignore[arg-type]
+    assert done.returncode == 2
+    assert r"no text in UTF-8: 'a\xffb'" in " ".join(done.stderr.split())
+    assert json.loads(cloudrun("ps", "--json").stdout) == []
+
+
 def test_a_foreign_variable_does_not_print_the_version(
     cloudrun: Cloudrun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

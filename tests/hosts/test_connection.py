@@ -149,6 +149,23 @@ def test_a_passphrase_is_asked_for(machine: Machine, known: Path, tmp_path: Path
         connect([hop(machine, keys=(locked,))], known, NOBODY)
 
 
+@pytest.mark.parametrize("form", ["PKCS8", "PEM"])
+@pytest.mark.parametrize("phrase", ["", "open sesame"])
+def test_keys_of_other_forms_are_read(
+    machine: Machine, known: Path, tmp_path: Path, form: str, phrase: str
+) -> None:
+    trust(machine, known)
+    key, allowed = tmp_path / "key", machine.home / ".ssh" / "authorized_keys"
+    make = ["ssh-keygen", "-q", "-t", "ecdsa", "-m", form, "-N", phrase, "-f", str(key)]
+    subprocess.run(make, check=True)
+    with allowed.open("a") as file:
+        file.write(key.with_suffix(".pub").read_text())
+    asked: list[Path] = []
+    person = Person(passphrase=lambda path: asked.append(path) or phrase)  # type: ignore[func-returns-value]
+    connect([hop(machine, keys=(key,))], known, person).close()
+    assert bool(asked) == bool(phrase)
+
+
 def test_a_machine_that_wants_more_than_a_key_says_so(
     bridge: str | None, known: Path, tmp_path: Path
 ) -> None:
@@ -189,6 +206,11 @@ def test_the_agents_key_is_used(
         connect([hop(machine, keys=(), agent=str(sock))], known).close()
         monkeypatch.setenv("MY_AGENT", str(sock))
         connect([hop(machine, keys=(), agent="$MY_AGENT")], known).close()
+        # The agent has the key, and the configuration only its public half.
+        half = tmp_path / "half.pub"
+        shutil.copy(machine.key.with_suffix(".pub"), half)
+        only = hop(machine, keys=(half,), agent=str(sock), only_these_keys=True)
+        connect([only], known).close()
         for none in ("none", str(tmp_path / "missing")):
             with pytest.raises(AccessDenied, match="no key to try"):
                 connect([hop(machine, keys=(), agent=none)], known)

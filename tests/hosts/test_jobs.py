@@ -62,6 +62,13 @@ def test_a_command_keeps_its_words_and_its_environment_is_nowhere(
     assert not any(b"s3cret" in path.read_bytes() for path in kept if path.name != "err")
 
 
+def test_a_shell_that_says_where_it_goes_spoils_nothing(link: Link, machine: Machine) -> None:
+    (machine.home / ".bashrc").write_text("export CDPATH=.:~\n")
+    job = start(link, "echo out; echo oh >&2; exit 3")
+    assert read(job) == (b"out\n", b"oh\n")
+    assert job.end() == JobEnd(3)
+
+
 def test_to_start_it_twice_starts_it_once(link: Link, machine: Machine) -> None:
     job = start(link, "echo x >>count")
     again = start(link, "echo x >>count")

@@ -548,6 +548,17 @@ def test_results_are_pulled_once_and_again_when_they_change(
     assert [path.name for path in (machine.home / ".marks").iterdir()] == ["1"]
 
 
+def test_what_was_removed_here_comes_again(
+    connection: Connection, machine: Machine, tmp_path: Path
+) -> None:
+    back = tmp_path / "back"
+    on(connection, "mkdir ~/project; echo 1 > ~/project/model")
+    for _ in range(2):
+        assert pull(connection, THERE, back, marker="~/mark", limits=LIMITS).files == 1
+        assert pull(connection, THERE, back, marker="~/mark", limits=LIMITS).files == 0
+        (back / "model").unlink()
+
+
 def test_a_pull_that_fails_brings_the_same_again(
     connection: Connection, another: Connection, machine: Machine, tmp_path: Path
 ) -> None:

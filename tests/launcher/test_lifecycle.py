@@ -38,6 +38,7 @@ NEED = Need(targets=("paid",), workload="smoke")
 def provider(monkeypatch: pytest.MonkeyPatch) -> PaidProvider:
     paid = PaidProvider()
     monkeypatch.setattr(providers, "load", lambda _name: paid)
+    monkeypatch.setattr(providers, "names", lambda: ("paid",))
     return paid
 
 
@@ -86,6 +87,24 @@ def test_nothing_that_costs_money_starts_without_approval(provider: PaidProvider
     with pytest.raises(WrongUsage, match="approve"):
         lifecycle.launch(NEED)
     assert provider.created == []
+    assert open_runs() == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"targets": ("aw",)}, "no target 'aw'.*'aws'"),
+        ({"targets": "local"}, "makes no sense.*targets"),
+        ({"ttl_s": "5m"}, "makes no sense.*ttl_s"),
+        ({"gpu": "T4"}, "makes no sense.*gpu"),
+        ({"profile": "fast"}, "makes no sense.*profile"),
+    ],
+)
+def test_a_need_that_makes_no_sense_starts_nothing(fields: dict[str, Any], why: str) -> None:
+    with pytest.raises(WrongUsage, match=why):
+        launch(Need(**fields))
+    with pytest.raises(WrongUsage, match="makes no sense"):
+        lifecycle.run("python train.py")  # type: ignore[arg-type]
     assert open_runs() == 0
 
 
