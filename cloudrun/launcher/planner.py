@@ -109,9 +109,10 @@ def in_order(offers: Sequence[Offer]) -> list[Offer]:
 
 def deadline_s(need: Need, offer: Offer) -> int:
     """Seconds after which the run must be over: the time to live, or what the money lasts for."""
+    seconds = min(need.ttl_s, offer.longest_s or need.ttl_s)
     if need.max_cost_usd is None or offer.usd_per_hour == 0:
-        return need.ttl_s
-    return min(need.ttl_s, _paid_for_s(need.max_cost_usd, offer))
+        return seconds
+    return min(seconds, _paid_for_s(need.max_cost_usd, offer))
 
 
 def lives_s(need: Need, offer: Offer) -> int:
