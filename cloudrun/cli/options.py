@@ -232,6 +232,18 @@ def _agree_to_terms(plan: Plan, yes: bool, progress: Progress) -> None:
         terms.agree(service)
 
 
+def show_plan_for(need: Need, options: output.Options, json: bool) -> None:
+    """Plan, tell what is passed over, and print the plan on stdout."""
+    from cloudrun.launcher import lifecycle
+    from cloudrun.model.events import Event, Noted
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Noted) and not options.quiet:
+            output.say(event.text)
+
+    show_plan(lifecycle.plan(need, tell), json)
+
+
 def show_plan(plan: Plan, json: bool) -> None:
     """Print a plan on stdout."""
     if json:

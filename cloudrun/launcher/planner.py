@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cloudrun.errors import Unavailable
-from cloudrun.model.need import Need
+from cloudrun.model.need import Need, provider_of
 from cloudrun.model.offer import Offer, PhaseForecast, Plan
 from cloudrun.model.run import PHASES
 from cloudrun.model.words import format_usd
@@ -188,6 +188,12 @@ def _nothing_fits(need: Need, offers: Sequence[Offer]) -> Unavailable:
             "Raise --max-price, or choose another GPU.",
         )
     wanted = f"a {need.gpu}" if need.gpu else "a device"
+    if need.gpu and not any(provider_of(target) == "local" for target in need.targets):
+        return Unavailable(
+            f"There is no {need.gpu} to be had from {', '.join(need.targets)}.",
+            "",
+            f"What there is of it, and where: cloudrun gpus {need.gpu.name}",
+        )
     return Unavailable(
         f"This machine does not have {wanted}.",
         "",

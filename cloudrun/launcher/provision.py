@@ -52,16 +52,24 @@ def offers(need: Need, tell: Listener = lambda _event: None) -> list[Offer]:
         answers = [pool.submit(providers.load(name).offers, need, told.append) for name in asked]
     found: list[Offer] = []
     problems: list[CloudrunError] = []
-    for answer in answers:
+    for name, answer in zip(asked, answers, strict=True):
         try:
-            found += answer.result()
+            had = answer.result()
+            found += had
+            told += [] if had else [f"{name} has nothing that fits."]
         except (*providers.NEVER_SET_UP, Unavailable) as error:
             problems.append(error)
     if problems and not found:
-        raise problems[0]
-    for sentence in [f"{each.what} {each.why}".strip() for each in problems] + told:
+        first, *others = problems
+        first.why = " ".join([first.why, *map(_in_words, others)]).strip()
+        raise first
+    for sentence in [*map(_in_words, problems), *told]:
         tell(Noted(sentence))
     return planner.in_order(found)
+
+
+def _in_words(problem: CloudrunError) -> str:
+    return f"{problem.what} {problem.why}".strip()
 
 
 def provision(run: Current) -> None:

@@ -36,7 +36,7 @@ from cloudrun.notebooks import client, payload, tied_client
 from cloudrun.notebooks.colab_job import LOG_IN, ColabJob, is_logged_out
 from cloudrun.notebooks.host import NotebookHost, refuse_secrets
 from cloudrun.notebooks.project import LeftOut
-from cloudrun.providers.base import Finding, Found, Order, owner, unusable
+from cloudrun.providers.base import Finding, Found, Order, Tell, nobody, owner, unusable
 
 name = "colab"
 _HOME = "/content"
@@ -78,7 +78,7 @@ def check() -> Sequence[Finding]:
     return [Finding(name, "pass", f"The client works. Colab says: {said[:300]}.")]
 
 
-def offers(need: Need) -> Sequence[Offer]:
+def offers(need: Need, tell: Tell = nobody) -> Sequence[Offer]:  # noqa: ARG001
     """The GPU that is asked for, or the T4, which is the free one; Colab says later if it has it.
 
     Raises:

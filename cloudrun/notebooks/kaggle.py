@@ -38,7 +38,7 @@ from cloudrun.notebooks import client, payload
 from cloudrun.notebooks.host import NotebookHost, refuse_secrets
 from cloudrun.notebooks.kaggle_job import FINAL, KaggleJob, cannot_ask, state_of
 from cloudrun.notebooks.project import LeftOut
-from cloudrun.providers.base import Finding, Found, Order, owner, unusable
+from cloudrun.providers.base import Finding, Found, Order, Tell, nobody, owner, unusable
 from cloudrun.providers.patience import patiently
 
 name = "kaggle"
@@ -71,7 +71,7 @@ def check() -> Sequence[Finding]:
     return [Finding(name, "pass", f"The client works and knows you. {_in_words(hours)}")]
 
 
-def offers(need: Need) -> Sequence[Offer]:
+def offers(need: Need, tell: Tell = nobody) -> Sequence[Offer]:  # noqa: ARG001
     """Two T4, when hours are left.
 
     Raises:

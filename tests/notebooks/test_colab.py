@@ -193,7 +193,7 @@ def test_another_program_of_that_name_is_told_apart(
         (["--detach"], "cannot be detached"),
         (["--env", "TOKEN=x"], "--env (TOKEN) cannot go to Colab"),
         (["--data", "data"], "Data cannot go"),
-        (["--gpu", "V100"], "does not have a V100"),
+        (["--gpu", "V100"], "no V100 to be had from colab"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_a_machine_is_taken(
