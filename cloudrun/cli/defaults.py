@@ -42,11 +42,11 @@ def targets(text: str) -> tuple[str, ...]:
     from cloudrun.providers.base import OURS, clouds, names
 
     hosts = settings.hosts()
-    ours = ("auto", *(name for name in OURS if name not in _NO_TARGETS), *hosts)
+    ours = ("auto", "free", *(name for name in OURS if name not in _NO_TARGETS), *hosts)
     if all(target.strip() in ours for target in text.split(",") if SSH not in target):
         known, rent = ours, tuple[str, ...]()
     else:
-        known, rent = ("auto", *names(), *hosts), clouds()
+        known, rent = ("auto", "free", *names(), *hosts), clouds()
     known = tuple(name for name in known if name not in _NO_TARGETS)
     targets = parse_targets(text, known, rent)
     return tuple(_checked(hosts.get(target, target)) for target in targets)

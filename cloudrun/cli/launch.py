@@ -51,7 +51,7 @@ def command(
     kept = open_store(str(settings.places().store) if store is None else store)
     if dry_run:
         with options.stage(need, rehearse) as need:
-            options.show_plan(lifecycle.plan(need), json)
+            options.show_plan_for(need, ctx.find_root().obj, json)
         return 0
     with Progress(ctx.find_root().obj) as progress, options.stage(need, rehearse) as need:
         around = options.around(progress, yes)

@@ -15,7 +15,7 @@ from cloudrun.cli import defaults, output
 from cloudrun.cli.progress import Progress
 from cloudrun.errors import WrongUsage
 from cloudrun.model.columns import clip
-from cloudrun.model.need import Need, Rehearsal
+from cloudrun.model.need import NOTEBOOKS, Need, Rehearsal
 from cloudrun.model.offer import Plan
 from cloudrun.model.words import clean, format_duration, format_usd, parse_duration
 
@@ -42,8 +42,9 @@ def where(function: Callable[..., Any]) -> Callable[..., Any]:
                      help="GPU model as people say it: T4, l4, A100-80GB:8. [default: any]"),
         click.option("--on", type=_Parsed("target", defaults.targets), metavar="TARGET[,...]",
                      help="Where: auto (this machine's accelerator, else its CPU; never a paid "
-                     "one), local, aws[/REGION[/ZONE]], gcp[/...], ssh://[USER@]HOST[:PORT], or a "
-                     "name from the settings' [hosts]. [default: auto]"),
+                     "one), local, colab, kaggle, free (the first of kaggle, colab, local), "
+                     "aws[/REGION[/ZONE]], gcp[/...], ssh://[USER@]HOST[:PORT], or a name from the "
+                     "settings' [hosts]. [default: auto]"),
     ):  # fmt: skip
         function = option(function)
     return function
@@ -193,6 +194,7 @@ def person(progress: Progress) -> Person:
 
 def _approve(plan: Plan, yes: bool, progress: Progress) -> None:
     """Nothing that costs money starts without a plan shown and a yes."""
+    _agree_to_terms(plan, yes, progress)
     if all(offer.usd_per_hour == 0 for offer in plan.offers):
         return
     progress.pause()
@@ -208,6 +210,38 @@ def _approve(plan: Plan, yes: bool, progress: Progress) -> None:
         )
     if not click.confirm("Go ahead?", err=True):
         raise click.Abort
+
+
+def _agree_to_terms(plan: Plan, yes: bool, progress: Progress) -> None:
+    """Who uses a notebook service first is told what it asks of its users, and asked."""
+    if not any(offer.provider in NOTEBOOKS for offer in plan.offers):
+        return
+    from cloudrun.notebooks import terms
+
+    for service in terms.not_agreed(offer.provider for offer in plan.offers):
+        progress.pause()
+        output.say(terms.TERMS[service])
+        if not yes and not sys.stdin.isatty():
+            raise WrongUsage(
+                f"This is the first use of {service.capitalize()}, and there is nobody to ask.",
+                "Input is not a terminal.",
+                "If you agree to its rules, add --yes, this once.",
+            )
+        if not yes and not click.confirm("Go ahead?", err=True):
+            raise click.Abort
+        terms.agree(service)
+
+
+def show_plan_for(need: Need, options: output.Options, json: bool) -> None:
+    """Plan, tell what is passed over, and print the plan on stdout."""
+    from cloudrun.launcher import lifecycle
+    from cloudrun.model.events import Event, Noted
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Noted) and not options.quiet:
+            output.say(event.text)
+
+    show_plan(lifecycle.plan(need, tell), json)
 
 
 def show_plan(plan: Plan, json: bool) -> None:
@@ -231,12 +265,15 @@ def _plan_rows(plan: Plan) -> Iterator[tuple[str, str]]:
 
     best, command = plan.offers[0], plan.need.command
     price = "free" if best.usd_per_hour == 0 else f"{format_usd(best.usd_per_hour)} an hour"
-    note = f" ({best.price_note}, {best.price_as_of})" if best.price_note else ""
+    notes = ", ".join(filter(None, (best.price_note, best.price_as_of)))
+    note = f" ({notes})" if best.price_note else ""
     yield "Where", f"{best.where}: {clip(best.device_in_words, 40)}, {price}{note}"
     yield "What", clip(clean(plan.need.in_words()), 60)
     if len(plan.offers) > 1:
         yield "Else", _others(plan)
-    if command is not None and best.provider != "local":
+    if command is not None and best.provider in NOTEBOOKS:
+        yield "Pushes", f"the small files of {clip(clean(command.folder), 40)} without secrets"
+    elif command is not None and best.provider != "local":
         yield "Pushes", f"{clip(clean(command.folder), 60)}, as a whole"
     if command is None:
         yield "Time", f"about {format_duration(plan.seconds)}"

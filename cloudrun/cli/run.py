@@ -74,7 +74,7 @@ def command(
     kept = open_store(str(settings.places().store) if store is None else store)
     if dry_run:
         with options.stage(need, rehearse) as need:
-            options.show_plan(lifecycle.plan(need), json)
+            options.show_plan_for(need, ctx.find_root().obj, json)
         return 0
     screen = Progress(ctx.find_root().obj, command_to_stderr=json)
     with screen as progress, options.stage(need, rehearse) as need:

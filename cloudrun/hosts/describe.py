@@ -36,7 +36,7 @@ def there(connection: Connection) -> Description:
     Raises:
         HostUnreachable: the connection was lost, or the machine does not answer in time.
     """
-    done = connection.run_script(_script(), limit_s=LIMIT_S + 2)
+    done = connection.run_script(script(), limit_s=LIMIT_S + 2)
     return read(done.out)
 
 
@@ -45,12 +45,13 @@ def here() -> Description:
     if os.name == "nt":
         told = f"os {platform.system()} {platform.release()}\ncpu {platform.processor()}\n"
         return read(f"{told}python {platform.python_version()}\n".encode())
-    script = ["sh", "-c", _script()]
-    done = subprocess.run(script, capture_output=True, stdin=subprocess.DEVNULL)  # noqa: S603 - ours
+    command = ["sh", "-c", script()]
+    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL)  # noqa: S603 - ours
     return read(done.stdout)
 
 
-def _script() -> str:
+def script() -> str:
+    """What a machine's shell runs to say what it is; `read` takes what it says."""
     return scripts.render("describe.sh", limit=LIMIT_S)
 
 

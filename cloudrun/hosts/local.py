@@ -121,11 +121,19 @@ def _programs_of(ready: Ready) -> dict[str, str]:
 
 
 class LocalJob:
-    """Work as a child process; its stdin is a pipe whose end tells it that we are gone."""
+    """Work as a child process; its stdin is a pipe whose end tells it that we are gone.
+
+    `grace_s` is how many seconds it may take to end by itself after that.
+    """
 
     def __init__(
-        self, argv: Sequence[str], folder: Path | None, environment: Mapping[str, str]
+        self,
+        argv: Sequence[str],
+        folder: Path | None,
+        environment: Mapping[str, str],
+        grace_s: float = _GRACE_S,
     ) -> None:
+        self._grace_s = grace_s
         self._process = subprocess.Popen(  # noqa: S603 - no shell
             argv,
             stdin=subprocess.PIPE,
@@ -196,7 +204,7 @@ class LocalJob:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
         try:
-            self._process.wait(timeout=_GRACE_S)
+            self._process.wait(timeout=self._grace_s)
         except subprocess.TimeoutExpired:
             self._kill_group()
             # A process that a hung driver holds does not die; it is left behind.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cloudrun.errors import Unavailable
-from cloudrun.model.need import Need
+from cloudrun.model.need import Need, provider_of
 from cloudrun.model.offer import Offer, PhaseForecast, Plan
 from cloudrun.model.run import PHASES
 from cloudrun.model.words import format_usd
@@ -109,9 +109,10 @@ def in_order(offers: Sequence[Offer]) -> list[Offer]:
 
 def deadline_s(need: Need, offer: Offer) -> int:
     """Seconds after which the run must be over: the time to live, or what the money lasts for."""
+    seconds = min(need.ttl_s, offer.longest_s or need.ttl_s)
     if need.max_cost_usd is None or offer.usd_per_hour == 0:
-        return need.ttl_s
-    return min(need.ttl_s, _paid_for_s(need.max_cost_usd, offer))
+        return seconds
+    return min(seconds, _paid_for_s(need.max_cost_usd, offer))
 
 
 def lives_s(need: Need, offer: Offer) -> int:
@@ -187,6 +188,12 @@ def _nothing_fits(need: Need, offers: Sequence[Offer]) -> Unavailable:
             "Raise --max-price, or choose another GPU.",
         )
     wanted = f"a {need.gpu}" if need.gpu else "a device"
+    if need.gpu and not any(provider_of(target) == "local" for target in need.targets):
+        return Unavailable(
+            f"There is no {need.gpu} to be had from {', '.join(need.targets)}.",
+            "",
+            f"What there is of it, and where: cloudrun gpus {need.gpu.name}",
+        )
     return Unavailable(
         f"This machine does not have {wanted}.",
         "",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from cloudrun.errors import CannotHave, CloudrunError, Unavailable
+from cloudrun.errors import CannotHave, CloudrunError, NoCredentials, Unavailable
 from cloudrun.launcher import planner
 from cloudrun.launcher.current import Current, have
 from cloudrun.launcher.journal import Attempt
@@ -52,16 +52,24 @@ def offers(need: Need, tell: Listener = lambda _event: None) -> list[Offer]:
         answers = [pool.submit(providers.load(name).offers, need, told.append) for name in asked]
     found: list[Offer] = []
     problems: list[CloudrunError] = []
-    for answer in answers:
+    for name, answer in zip(asked, answers, strict=True):
         try:
-            found += answer.result()
+            had = answer.result()
+            found += had
+            told += [] if had else [f"{name} has nothing that fits."]
         except (*providers.NEVER_SET_UP, Unavailable) as error:
             problems.append(error)
     if problems and not found:
-        raise problems[0]
-    for sentence in [f"{each.what} {each.why}".strip() for each in problems] + told:
+        first, *others = problems
+        first.why = " ".join([first.why, *map(_in_words, others)]).strip()
+        raise first
+    for sentence in [*map(_in_words, problems), *told]:
         tell(Noted(sentence))
     return planner.in_order(found)
+
+
+def _in_words(problem: CloudrunError) -> str:
+    return f"{problem.what} {problem.why}".strip()
 
 
 def provision(run: Current) -> None:
@@ -69,24 +77,33 @@ def provision(run: Current) -> None:
     whole, until = have(run.plan), time.monotonic() + _TRY_FOR_S
     refused: list[Block] = []
     reasons: dict[str, list[str]] = {}
-    remedy = ""
+    last: CloudrunError | None = None
     while (offer := planner.next_attempt(whole, refused)) and time.monotonic() < until:
         try:
             _create(run, offer)
-        except CannotHave as error:
-            refused.append(Block(offer, error.scope, error.elsewhere))
+        except (CannotHave, NoCredentials) as error:
+            last = error
+            refused.append(_block(offer, error))
             run.journal.set_refused(run.row.id, run.attempts[-1].number, str(error))
             run.tell(Noted(f"{offer.where}: {error.what} {error.why}".strip()))
             reasons.setdefault(error.what, []).append(offer.where)
-            remedy = error.try_this
         else:
             run.notes += _in_short(reasons)
             return
+    if last is not None and len(refused) == 1:
+        raise last
     raise Unavailable(
         f"None of the {len(refused)} offers that were tried could be had.",
         " ".join(_in_short(reasons)),
-        remedy,
+        last.try_this if last else "",
     )
+
+
+def _block(offer: Offer, error: CannotHave | NoCredentials) -> Block:
+    """What a refusal stops; who does not know us refuses everything."""
+    if isinstance(error, CannotHave):
+        return Block(offer, error.scope, error.elsewhere)
+    return Block(offer, "cloud")
 
 
 def _in_short(reasons: dict[str, list[str]]) -> list[str]:
@@ -105,7 +122,9 @@ def _create(run: Current, offer: Offer) -> None:
     run.until = time.monotonic() + planner.job_s(need, offer)
     longest_s = planner.lives_s(need, offer)
     deadline = later(longest_s)
-    order = Order(run.row.id, number, deadline, need, run.folder, longest_s)
+    order = Order(
+        run.row.id, number, deadline, need, run.folder, longest_s, run.detach, run.environment
+    )
     machine, interrupt = _to_its_end(lambda: run.provider.create(offer, order))
     run.machine = machine
     run.journal.set_machine(run.row.id, machine)

@@ -21,6 +21,10 @@ PROFILES: tuple[str, ...] = get_args(Profile)
 LAUNCH_TTL_S = 30 * 60
 RUN_TTL_S = 2 * 60 * 60
 SSH = "ssh://"
+# Services that lend a machine for nothing: they take a job and give its output back.
+NOTEBOOKS = ("kaggle", "colab")
+# What `free` stands for: the first of them that can be used.
+FREE = (*NOTEBOOKS, "local")
 
 
 class GpuRequest(msgspec.Struct, frozen=True):
@@ -130,6 +134,7 @@ def parse_targets(
     """Read `TARGET[,TARGET...]` against the targets that this version knows, and `ssh://...`.
 
     A place may follow the name of one of the `clouds`: `aws/us-east-1`, `aws/us-east-1/us-east-1a`.
+    `free` stands for several.
 
     Raises:
         WrongUsage: a target is unknown, or none is given.
@@ -147,7 +152,7 @@ def parse_targets(
             )
     if not targets:
         raise WrongUsage("No target is given.", "", "Write one, such as local.")
-    return targets
+    return tuple(each for target in targets for each in (FREE if target == "free" else (target,)))
 
 
 def provider_of(target: str) -> str:

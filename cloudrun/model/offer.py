@@ -20,7 +20,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     is the date of that price (ISO 8601), None for a machine that costs nothing, and
     `price_note` what else there is to know of it.
     `address` is where to reach a machine that is there already; `boot_s` how many
-    seconds one that is created takes from the order to the first answer.
+    seconds one that is created takes from the order to the first answer. `longest_s` is
+    the most seconds that a run there may take, None where there is no such limit.
     """
 
     provider: str
@@ -36,6 +37,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     price_note: str = ""
     address: str | None = None
     boot_s: float = 0.0
+    longest_s: int | None = None
 
     @property
     def where(self) -> str:

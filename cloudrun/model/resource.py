@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["machine", "disk", "address", "firewall", "key", "spot request"]
+Kind = Literal["machine", "notebook", "disk", "address", "firewall", "key", "spot request"]
 
 
 class Resource(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ only, and nothing that looks like a secret by its name or by what is in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -71,23 +71,45 @@ def gather(script: Path) -> Project:
         AccessDenied: something in the folder cannot be read.
     """
     content = _read_script(script)
-    files, left_out = {script.name: content}, []
+    if Path.home().resolve().is_relative_to(script.parent.resolve()):
+        only = "the folder is your home or holds it, so only the script goes along"
+        return Project(script.name, ((script.name, content),), (LeftOut(".", only),))
     room = MOST_BYTES - len(content)
-    for path, size, why in _candidates(script):
-        more = b"" if why else _read(script.parent / path)
-        secret = find_secret(more)
+    files, left_out = pick(script.parent, ["results", script.name], room, MOST_FILES - 1)
+    return Project(script.name, ((script.name, content), *files.items()), tuple(left_out))
+
+
+def pick(
+    folder: Path, leave_out: Sequence[str], room: int = MOST_BYTES, most_files: int = MOST_FILES
+) -> tuple[dict[str, bytes], list[LeftOut]]:
+    """Read the files of a folder that may go along; give those that stay, and why.
+
+    Args:
+        folder: The folder.
+        leave_out: Paths from it to leave alone, without a word.
+        room: The bytes that may go along.
+        most_files: The files that may.
+
+    Raises:
+        AccessDenied: something in the folder cannot be read.
+    """
+    files: dict[str, bytes] = {}
+    left_out: list[LeftOut] = []
+    for path, size, why in _candidates(folder, leave_out):
+        content = b"" if why else _read(folder / path)
+        secret = find_secret(content)
         if not why and secret:
             why = f"{secret[0]} seems to be in it, line {secret[1]}"
-        elif not why and len(files) >= MOST_FILES:
+        elif not why and len(files) >= most_files:
             why = f"more than {MOST_FILES} files"
         elif not why and size > room:
             why = f"more than {format_bytes(MOST_BYTES)} in all"
         if why:
             left_out.append(LeftOut(path, why))
         else:
-            files[path] = more
-            room -= len(more)
-    return Project(script.name, tuple(files.items()), tuple(left_out))
+            files[path] = content
+            room -= len(content)
+    return files, left_out
 
 
 def _read_script(script: Path) -> bytes:
@@ -118,16 +140,12 @@ def _read_script(script: Path) -> bytes:
     return content
 
 
-def _candidates(script: Path) -> Iterator[tuple[str, int, str]]:
-    """The other files of the folder, code first, then by size: path, size, what speaks against."""
-    folder = script.parent.resolve()
-    if Path.home().resolve().is_relative_to(folder):
-        yield ".", 0, "the folder is your home or holds it, so only the script goes along"
-        return
+def _candidates(folder: Path, leave_out: Sequence[str]) -> Iterator[tuple[str, int, str]]:
+    """The files of a folder, code first, then by size: path, size, what speaks against."""
     entries = [
         entry
-        for entry in scan(folder, leave_out=["results"]).entries.values()
-        if entry.kind is not Kind.FOLDER and entry.path != script.name
+        for entry in scan(folder.resolve(), leave_out).entries.values()
+        if entry.kind is not Kind.FOLDER
     ]
     entries.sort(key=lambda entry: (not entry.path.endswith(".py"), entry.size, entry.path))
     for entry in entries:

@@ -10,21 +10,21 @@ import getpass
 import importlib
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
 from cloudrun.errors import CloudrunError, NoCredentials, NotInstalled
 from cloudrun.hosts.base import Host, Person
 from cloudrun.model.machine import Machine
-from cloudrun.model.need import RUN_TTL_S, Need
+from cloudrun.model.need import NOTEBOOKS, RUN_TTL_S, Need
 from cloudrun.model.offer import Offer
 from cloudrun.model.resource import Resource
 
 GROUP = "cloudrun.providers"
 # Those that come with cloudrun: to look through all that is installed takes longer than
 # to reach a machine.
-OURS = ("local", "ssh", "aws", "gcp", "rehearsal")
+OURS = ("local", "ssh", "aws", "gcp", "rehearsal", "colab", "kaggle")
 # What a cloud raises that was never set up here: it is passed over where others will do.
 NEVER_SET_UP = (NoCredentials, NotInstalled)
 
@@ -44,7 +44,8 @@ class Order:
     """What a machine is created for: the run, its how-manieth attempt, when it must be gone.
 
     `deadline` is RFC 3339 in UTC; `longest_s` the most seconds that the machine can live,
-    whatever the clocks say. In `folder` lie the keys of the run's machine.
+    whatever the clocks say. In `folder` lie the keys of the run's machine. `detach`: its
+    job is to be left; `environment` are variables for it, which are written down nowhere.
     """
 
     run_id: str
@@ -53,6 +54,8 @@ class Order:
     need: Need
     folder: Path
     longest_s: int = RUN_TTL_S
+    detach: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,8 @@ def clouds() -> tuple[str, ...]:
 def load(name: str) -> Provider:
     """Import the provider of this name, one of `names()`."""
     if name in OURS:
-        return cast(Provider, importlib.import_module(f"cloudrun.providers.{name}"))
+        folder = "notebooks" if name in NOTEBOOKS else "providers"
+        return cast(Provider, importlib.import_module(f"cloudrun.{folder}.{name}"))
     from importlib.metadata import entry_points
 
     return cast(Provider, entry_points(group=GROUP)[name].load())
