@@ -8,6 +8,10 @@ command -v setsid >/dev/null || {
     exit 1
 }
 mkdir -p "${folder%/*}" && chmod 700 "${folder%/*}" || exit 1
+# What nobody brought home, or was kept there, goes a month after its end.
+for old in "${folder%/*/*}"/*/job/end; do
+    [ -n "$(find "$old" -mtime +30 2>/dev/null)" ] && rm -rf "${old%/job/end}"
+done
 # An answer that was lost makes us ask again: the job is there then.
 [ -e "$folder/supervisor" ] && exit 0
 mkdir -p "$folder" && cd "$folder" || exit 1

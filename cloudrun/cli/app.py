@@ -65,6 +65,10 @@ SECTIONS: dict[str, dict[str, _Entry]] = {
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
+class _ReaderGone(Exception):
+    """The reader of our output has gone, as `head` does."""
+
+
 class _Root(output.GlobalOptions, click.Group):
     """The top command: knows the others by name and loads one when it is used."""
 
@@ -87,6 +91,13 @@ class _Root(output.GlobalOptions, click.Group):
                 f"There is no command '{args[0]}'.", "", did_you_mean(args[0], COMMANDS)
             )
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            # Click would make an exit with status 1 of it.
+            raise _ReaderGone from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, entries in SECTIONS.items():
@@ -127,11 +138,11 @@ def run(arguments: list[str]) -> int:
     try:
         status = command.main(arguments, "cloudrun", standalone_mode=False, obj=options)
         sys.stdout.flush()
+    except (_ReaderGone, BrokenPipeError):
+        # Python would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
     except BaseException as error:  # noqa: BLE001 - the last place for it
-        if _is_broken_pipe(error):
-            # The reader of our output has gone, as `head` does. Python would complain at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            return 0
         return _report(error, options, options.json or "--json" in arguments)
     return status if isinstance(status, int) else 0
 
@@ -177,13 +188,6 @@ def _ignore_signals() -> None:
     """All is over; a late Ctrl-C must not spoil the exit status."""
     for number in (getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)):
         signal.signal(number, signal.SIG_IGN)
-
-
-def _is_broken_pipe(error: BaseException) -> bool:
-    """Whether our output's reader has gone; Click turns that into an exit with status 1."""
-    return isinstance(error, BrokenPipeError) or (
-        isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError)
-    )
 
 
 def _report(error: BaseException, options: output.Options, json: bool) -> int:

@@ -38,7 +38,10 @@ class _Gpu(output.OneOf):
     metavar="FILE",
     help="Where to write the notebook. [default: cloudrun.ipynb, or the script's name]",
 )
-@click.option("--open", "show", is_flag=True, help="Open the link in your browser.")
+@click.option(
+    "--open", "show", envvar="CLOUDRUN_COLAB_OPEN", is_flag=True,
+    help="Open the link in your browser.",
+)  # fmt: skip
 @click.option(
     "--gist", is_flag=True, help="Upload it as a secret gist of yours, after asking; link to it."
 )

@@ -60,9 +60,12 @@ def _checked(target: str) -> str:
     return target
 
 
-def gpu(text: str) -> GpuRequest:
-    """Read `NAME[:COUNT]`, the name being one of the catalogue's."""
+def gpu(text: str) -> GpuRequest | None:
+    """Read `NAME[:COUNT]`, the name being one of the catalogue's; None is any device."""
     from cloudrun.catalog.gpus import find
+
+    if text.strip().lower() == "any":
+        return None
 
     request = parse_gpu(text)
     find(request.name)

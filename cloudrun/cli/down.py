@@ -12,7 +12,9 @@ from cloudrun.errors import CloudrunError, WorkloadFailed, WrongUsage
 
 @click.command("down", cls=output.Command)
 @click.argument("run", metavar="[RUN]", required=False)
-@click.option("--all", "everything", is_flag=True, help="End every run.")
+@click.option(
+    "--all", "everything", envvar="CLOUDRUN_DOWN_ALL", is_flag=True, help="End every run."
+)
 @click.pass_context
 def command(ctx: click.Context, run: str | None, everything: bool) -> None:
     """End RUN and bring home what there is of it; nothing of it goes on.

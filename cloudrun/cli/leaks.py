@@ -16,7 +16,7 @@ from cloudrun.model.words import clean, format_usd
 
 @click.command("leaks", cls=output.Command)
 @click.option("--kill", is_flag=True, help="End what is left over of your runs.")
-@click.option("--all", "everyone", is_flag=True,
+@click.option("--all", "everyone", envvar="CLOUDRUN_LEAKS_ALL", is_flag=True,
               help="With --kill: others' too, and what is in use.")  # fmt: skip
 @output.json_option
 @click.pass_context

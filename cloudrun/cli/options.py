@@ -292,4 +292,4 @@ def _others(plan: Plan) -> str:
     named = ", ".join(dict.fromkeys(offer.where for offer in others[:3]))
     dearest = max(offer.usd_per_hour for offer in others)
     more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-    return f"{named}{more}, up to {format_usd(dearest)} an hour"
+    return f"{named}{more}, " + (f"up to {format_usd(dearest)} an hour" if dearest else "free")

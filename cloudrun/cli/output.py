@@ -6,8 +6,10 @@ must not move the reader's cursor or reverse his text.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -22,6 +24,7 @@ from cloudrun.model.words import clean, did_you_mean
 
 # Lines of more are hard to read; in less, labels leave no room for what they label.
 _MOST_COLUMNS, _LEAST_COLUMNS, _LEAST_ROOM = 80, 40, 16
+_FOR_PIP, _UNBROKEN = re.compile(r"(\"[^\"]+\"|\S+) -m pip install .*"), "\0"
 
 
 @dataclass
@@ -246,14 +249,20 @@ def paint(text: str, role: str) -> str:
 def say(text: str, **style: Any) -> None:
     """Say something to the person, on stderr."""
     text = hanging("", text)
-    click.echo(click.style(text, **style) if style else text, err=True)
+    # What nobody reads any more changes nothing of what is done, nor the exit status.
+    with contextlib.suppress(BrokenPipeError):
+        click.echo(click.style(text, **style) if style else text, err=True)
 
 
 def hanging(label: str, text: str) -> str:
-    """Write a text beside a label, its further lines below its first."""
+    """Write a text beside a label, its further lines below its first.
+
+    A line for pip at its end is not broken: it is there to be copied.
+    """
     indent = " " * width_of(label)
-    lines = wrap(clean(text), max(_LEAST_ROOM, width() - len(indent)), whole_words=True)
-    return label + f"\n{indent}".join(lines)
+    text = _FOR_PIP.sub(lambda found: found[0].replace(" ", _UNBROKEN), clean(text))
+    lines = wrap(text, max(_LEAST_ROOM, width() - len(indent)), whole_words=True)
+    return label + f"\n{indent}".join(lines).replace(_UNBROKEN, " ")
 
 
 def print_error(error: CloudrunError) -> None:

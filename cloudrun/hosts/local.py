@@ -264,7 +264,7 @@ def torch_line(nvidia: Nvidia | None, again: bool = False) -> str:
         gpu.driver if gpu else None,
         gpu.compute_capability if gpu else None,
     )
-    line = choice.command or choice.why
+    line = (choice.command or choice.why).replace("python -m pip", f"{sys.executable} -m pip", 1)
     return line.replace(" install ", " install --upgrade --force-reinstall ", 1) if again else line
 
 

@@ -30,7 +30,7 @@ def interact(connection: Connection) -> int:
     """
     # Without a terminal here there is none there: it would not see that its input ends.
     terminal = os.environ.get("TERM", "dumb") if os.isatty(0) else None
-    channel = connection.open_shell(terminal, *shutil.get_terminal_size())
+    channel = connection.open_shell(terminal, *_size())
     reader = threading.Thread(target=_send_input, args=(channel,), daemon=True)
     with _raw_terminal(channel):
         reader.start()
@@ -39,6 +39,14 @@ def interact(connection: Connection) -> int:
             target.write(data)
             target.flush()
     return connection.status(channel)
+
+
+def _size() -> tuple[int, int]:
+    """The columns and rows of the terminal that we read from; our output may go elsewhere."""
+    try:
+        return os.get_terminal_size(0)
+    except OSError:
+        return shutil.get_terminal_size()
 
 
 if sys.platform == "win32":
@@ -72,9 +80,7 @@ else:
             yield
             return
         before = termios.tcgetattr(0)
-        resized = signal.signal(
-            signal.SIGWINCH, lambda *_: channel.resize_pty(*shutil.get_terminal_size())
-        )
+        resized = signal.signal(signal.SIGWINCH, lambda *_: channel.resize_pty(*_size()))
         tty.setraw(0)
         try:
             yield

@@ -301,8 +301,7 @@ class Journal:
                 raise BadSettings(
                     f"The journal {self.path} belongs to a newer cloudrun.",
                     f"It is of version {version}; this cloudrun knows {len(MIGRATIONS)}.",
-                    "Update cloudrun (pip install -U cloudrun), or set CLOUDRUN_HOME to "
-                    "another folder.",
+                    "Update cloudrun, or set CLOUDRUN_HOME to another folder.",
                 )
             for script in MIGRATIONS[version:]:
                 for statement in script.split(";\n"):

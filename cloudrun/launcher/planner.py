@@ -72,8 +72,11 @@ class Block:
         here = (refused.provider, refused.region, refused.spot)
         if here != (other.provider, other.region, other.spot):
             return False
-        same = (refused.zone, refused.instance_type) == (other.zone, other.instance_type)
-        return same or self.scope == "region"
+        return self.scope == "region" or _machine_of(refused) == _machine_of(other)
+
+
+def _machine_of(offer: Offer) -> tuple[str | None, ...]:
+    return offer.zone, offer.instance_type, offer.address
 
 
 def next_attempt(plan: Plan, blocked: Collection[Block]) -> Offer | None:

@@ -51,19 +51,20 @@ def offers(need: Need, tell: Listener = lambda _event: None) -> list[Offer]:
         told: list[str] = []
         answers = [pool.submit(providers.load(name).offers, need, told.append) for name in asked]
     found: list[Offer] = []
+    empty: list[str] = []
     problems: list[CloudrunError] = []
     for name, answer in zip(asked, answers, strict=True):
         try:
             had = answer.result()
             found += had
-            told += [] if had else [f"{name} has nothing that fits."]
+            empty += [] if had else [f"{name} has nothing that fits."]
         except (*providers.NEVER_SET_UP, Unavailable) as error:
             problems.append(error)
     if problems and not found:
         first, *others = problems
         first.why = " ".join([first.why, *map(_in_words, others)]).strip()
         raise first
-    for sentence in [*map(_in_words, problems), *told]:
+    for sentence in [*map(_in_words, problems), *(empty if found else ()), *told]:
         tell(Noted(sentence))
     return planner.in_order(found)
 

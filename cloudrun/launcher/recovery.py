@@ -139,7 +139,7 @@ def _still_there(row: RunRow, error: CloudrunError) -> str:
 def _left_alone(row: StrangeRow) -> str:
     return (
         f"Run {row.id} is left alone: this version of cloudrun cannot read what the journal "
-        "says of it. If a newer cloudrun wrote it, update this one: pip install -U cloudrun"
+        "says of it. If a newer cloudrun wrote it, update this one."
     )
 
 

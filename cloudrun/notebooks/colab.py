@@ -36,7 +36,16 @@ from cloudrun.notebooks import client, payload, tied_client
 from cloudrun.notebooks.colab_job import LOG_IN, ColabJob, is_logged_out
 from cloudrun.notebooks.host import NotebookHost, refuse_secrets
 from cloudrun.notebooks.project import LeftOut
-from cloudrun.providers.base import Finding, Found, Order, Tell, nobody, owner, unusable
+from cloudrun.providers.base import (
+    Finding,
+    Found,
+    Order,
+    Tell,
+    install_command,
+    nobody,
+    owner,
+    unusable,
+)
 
 name = "colab"
 _HOME = "/content"
@@ -57,7 +66,7 @@ _CLIENT = client.Kind(
     words="Version:",
     least=(0, 7, 5),
     install=(
-        "pip install 'cloudrun[colab]'"
+        install_command("colab")
         if sys.version_info >= (3, 12)
         else "It needs Python 3.12 or newer: uv tool install 'google-colab-cli>=0.7.5'. Without "
         "it: cloudrun colab --open"

@@ -38,7 +38,16 @@ from cloudrun.notebooks import client, payload
 from cloudrun.notebooks.host import NotebookHost, refuse_secrets
 from cloudrun.notebooks.kaggle_job import FINAL, KaggleJob, cannot_ask, state_of
 from cloudrun.notebooks.project import LeftOut
-from cloudrun.providers.base import Finding, Found, Order, Tell, nobody, owner, unusable
+from cloudrun.providers.base import (
+    Finding,
+    Found,
+    Order,
+    Tell,
+    install_command,
+    nobody,
+    owner,
+    unusable,
+)
 from cloudrun.providers.patience import patiently
 
 name = "kaggle"
@@ -58,7 +67,7 @@ _CLIENT = client.Kind(
     ask_version=("--version",),
     words="Kaggle CLI",
     least=(2, 2, 4),
-    install="pip install 'cloudrun[kaggle]'",
+    install=install_command("kaggle"),
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import importlib
 import platform
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,6 +145,20 @@ def owner() -> str:
     except (KeyError, OSError):
         user = "unknown"
     return f"{user}@{platform.node()}"[:200]
+
+
+def install_command(extra: str) -> str:
+    """The line that installs what an extra brings into the Python that runs cloudrun.
+
+    It does not name cloudrun itself: where that is not installed already, pip would
+    take another project of this name.
+    """
+    from importlib.metadata import requires
+
+    wanted = [each for each in requires("cloudrun") or () if f'extra == "{extra}"' in each]
+    named = [f'"{each.partition(";")[0].strip()}"' for each in wanted]
+    program = f'"{sys.executable}"' if " " in sys.executable else sys.executable
+    return " ".join([program, "-m pip install", *named])
 
 
 def unusable(name: str, error: CloudrunError) -> Finding:

@@ -25,7 +25,7 @@ from cloudrun.model.offer import Offer
 from cloudrun.providers import aws, local
 from cloudrun.providers.aws import calls, state
 from cloudrun.providers.aws.offers import LEAST_BOOT_S
-from cloudrun.providers.base import Finding, Found, Order, Tell, nobody
+from cloudrun.providers.base import Finding, Found, Order, Tell, install_command, nobody
 
 if TYPE_CHECKING:
     from cloudrun.rehearsal.cloud import Cloud
@@ -58,7 +58,7 @@ def playing(fault: Rehearsal) -> Iterator[None]:
         raise NotInstalled(
             "cloudrun's rehearsal is not installed.",
             f"It needs {error.name}.",
-            "pip install 'cloudrun[rehearse]'",
+            install_command("rehearse"),
         ) from error
     with Cloud() as cloud, _environment(cloud.environment()):
         cloud.pending_s = _SLOW_S if fault == "slow-boot" else _PENDING_S

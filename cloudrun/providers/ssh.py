@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from cloudrun import settings
-from cloudrun.errors import BadSettings, CloudrunError
+from cloudrun.errors import (
+    AccessDenied,
+    BadSettings,
+    CannotHave,
+    CloudrunError,
+    HostUnreachable,
+    Refused,
+)
 from cloudrun.hosts import connection as connections
 from cloudrun.hosts import describe
 from cloudrun.hosts.base import Person
@@ -59,7 +68,7 @@ def _look(name: str, target: str) -> Finding:
     label = f"ssh {name}"
     try:
         way = route(target)
-        with connections.connect(way, settings.places().state / "known_hosts") as connection:
+        with connections.connect(way, _known_hosts()) as connection:
             seen = describe.there(connection)
     except CloudrunError as error:
         return Finding(label, "fail", f"{error.what} {error.why}".strip(), error.try_this)
@@ -92,16 +101,35 @@ def offers(need: Need, tell: Tell = nobody) -> Sequence[Offer]:  # noqa: ARG001
 
 
 def create(offer: Offer, order: Order) -> Machine:
-    """Nothing to create: it is there."""
+    """Nothing to create: it is there. Where others may be had instead, it must answer.
+
+    Raises:
+        CannotHave: it does not.
+    """
+    if len(order.need.targets) > 1:
+        _must_answer(offer)
     return Machine(
         id=f"ssh-{order.run_id}", offer=offer, deadline=order.deadline, address=offer.address
     )
 
 
+def _must_answer(offer: Offer) -> None:
+    # What else is wrong is told when we connect in earnest, with a person to ask.
+    with contextlib.suppress(Refused, AccessDenied):
+        try:
+            connections.connect(route(offer.address or ""), _known_hosts()).close()
+        except HostUnreachable as error:
+            raise CannotHave(error.what, error.why, error.try_this, scope="zone") from error
+
+
+def _known_hosts() -> Path:
+    return settings.places().state / "known_hosts"
+
+
 def connect(machine: Machine, person: Person, until: float) -> SshHost:  # noqa: ARG001
     """Open a connection; the keys of hosts that a person trusts are kept among our own."""
     way = route(machine.address or "")
-    host = SshHost(way, settings.places().state / "known_hosts", person)
+    host = SshHost(way, _known_hosts(), person)
     # Once, without patience: a machine that cannot be reached now will not be in a minute.
     host.link.open()
     return host

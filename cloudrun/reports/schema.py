@@ -230,7 +230,7 @@ def parse(data: bytes, name: str) -> Report:
             raise BadData(
                 f"The report {name} has the schema '{head.schema[:60]}'.",
                 f"This version of cloudrun reads '{SCHEMA}' only.",
-                "If it was made by a newer cloudrun, update yours: pip install -U cloudrun",
+                "If it was made by a newer cloudrun, update yours.",
             )
         report = _report_decoder.decode(data)
         for moment in (report.created, *(timing.started for timing in report.timeline)):

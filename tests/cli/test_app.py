@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 import cloudrun as package
@@ -178,16 +180,48 @@ def test_the_log_file_gets_the_traceback(cloudrun: Cloudrun, tmp_path: Path) -> 
     assert "Traceback" not in done.stderr
 
 
-def test_a_reader_that_leaves_early_is_no_error(home: Path) -> None:
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("line", "printed"),
+    [
+        ("{} report schema | head -c 1; echo ${{PIPESTATUS[0]}}", "{0\n"),
+        ("{} gpus | true; echo ${{PIPESTATUS[0]}}", "0\n"),
+        # Of a command of the user's, its own status.
+        ("{} run -- sh -c 'exit 5' 2> >(true); echo $?", "5\n"),
+    ],
+)
+def test_a_reader_that_leaves_early_is_no_error(line: str, printed: str) -> None:
     done = subprocess.run(
-        f"{sys.executable} -m cloudrun report schema | head -c 1 && echo ${{PIPESTATUS[0]}}",
+        line.format(f"{sys.executable} -m cloudrun"),
         shell=True,
         executable="/bin/bash",
         capture_output=True,
         encoding="utf-8",
     )
     assert done.stderr == ""
-    assert done.stdout == "{0\n"
+    assert done.stdout == printed
+
+
+def test_every_option_reads_the_variable_of_its_name() -> None:
+    for path, command in _commands(app.command, ("cloudrun",)):
+        for option in command.params:
+            if isinstance(option, click.Option):
+                flag = max(option.opts, key=len).lstrip("-").replace("-", "_").upper()
+                name = (option.name or "").upper()
+                variable = "_".join((*path, flag)).upper()
+                assert flag in (name, "O") or option.envvar == variable, variable
+
+
+def _commands(
+    command: click.Command, path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from _commands(inner, (*path, name))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")

@@ -66,16 +66,34 @@ def test_a_shell_opens_on_the_machine_of_a_run(
 ) -> None:
     launched = cloudrun("launch", "--on", box, "--workload", "smoke", "--ttl", "1s")
     assert launched.returncode == 75, launched.stderr
-    shell = subprocess.run(
-        [sys.executable, "-m", "cloudrun", "ssh", "last"],
-        input="stty size; echo on $(hostname); exit 7\n",
-        capture_output=True,
-        encoding="utf-8",
-        env={**os.environ, "COLUMNS": "91", "LINES": "17"},
-    )
-    assert shell.returncode == 7, shell.stderr
-    assert f"on {machine.name}" in shell.stdout
-    assert "17 91" in shell.stdout
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (17, 91))
+    command = [sys.executable, "-m", "cloudrun", "ssh", "last"]
+    with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE) as shell:
+        assert shell.stdout is not None
+        # What is typed before the shell is there is lost, as at any terminal that is made raw.
+        shell.stdout.read(1)
+        os.write(ours, b"stty size; echo on $(hostname); exit 7\r")
+        said = shell.communicate(timeout=60)[0].decode()
+    os.close(ours)
+    os.close(theirs)
+    assert shell.returncode == 7
+    assert f"on {machine.name}" in said
+    assert "17 91" in said
+    # Without a terminal it reads to the end of its input, and echoes nothing.
+    piped = subprocess.run(command, input="echo $((6 * 7))", capture_output=True, encoding="utf-8")
+    assert (piped.returncode, piped.stdout) == (0, "42\n")
+
+
+def test_of_several_targets_the_first_that_answers_is_taken(
+    cloudrun: Cloudrun, box: str, machine: Machine
+) -> None:
+    nobody = f"ssh://{machine.user}@{machine.address}:9"
+    done = cloudrun("run", "--gpu", "any", "--on", f"{nobody},{box}", "--", "hostname")
+    assert (done.returncode, done.stdout) == (0, f"{machine.name}\n"), done.stderr
+    assert "Nothing listens on its port 9" in " ".join(done.stderr.split())
+    both = cloudrun("run", "--on", f"{nobody},local", "--", "echo", "here")
+    assert (both.returncode, both.stdout) == (0, "here\n"), both.stderr
 
 
 def test_without_a_machine_of_its_own_there_is_no_shell(cloudrun: Cloudrun) -> None:

@@ -112,6 +112,19 @@ def test_a_host_certificate_of_a_trusted_authority_is_enough(
         assert [shown in question for question in asked] == [True]
 
 
+def test_a_revoked_key_is_no_good_in_a_certificate_either(
+    bridge: str | None, known: Path, tmp_path: Path
+) -> None:
+    authority = machines.make_key(tmp_path / "ca")
+    with machines.machine(bridge, 12, tmp_path / "it", authority=tmp_path / "ca") as certified:
+        vouched = f"@cert-authority * {authority}\n"
+        known.write_text(f"{vouched}@revoked * {certified.host_key}\n")
+        with pytest.raises(Refused, match="has been revoked"):
+            connect([hop(certified)], known, Person(trust=lambda _question: True))
+        known.write_text(vouched)
+        connect([hop(certified)], known).close()
+
+
 def test_a_key_that_is_not_let_in_says_what_was_tried(
     machine: Machine, known: Path, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from cloudrun.errors import (
     NotInstalled,
     Unavailable,
 )
+from cloudrun.providers.base import install_command
 from cloudrun.providers.patience import Lost, Throttled, patiently
 
 # Where the price list is, and where to begin when nobody names a region.
@@ -116,7 +117,7 @@ def session() -> Any:
         raise NotInstalled(
             "cloudrun's part for AWS is not installed.",
             "It needs boto3.",
-            "pip install 'cloudrun[aws]'",
+            install_command("aws"),
         ) from error
     try:
         return boto3.session.Session()

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cloudrun.errors import AccessDenied, BadSettings, NoCredentials, NotInstalled
+from cloudrun.providers.base import install_command
 
 _OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -197,7 +198,7 @@ def _need_installed() -> None:
             raise NotInstalled(
                 "cloudrun's part for Google Cloud is not installed.",
                 f"It needs {name}.",
-                "pip install 'cloudrun[gcp]'",
+                install_command("gcp"),
             )
 
 
