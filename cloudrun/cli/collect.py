@@ -9,10 +9,10 @@ import click
 
 from cloudrun import settings
 from cloudrun.cli import output
-from cloudrun.cli.report import facts
 from cloudrun.errors import BadData
 from cloudrun.model.words import clean
 from cloudrun.notebooks.collect import Row, collect
+from cloudrun.reports.facts import facts
 from cloudrun.reports.store import open_store
 
 _MOST_TOLD = 20

@@ -19,7 +19,7 @@ from cloudrun.providers import base as providers
 from cloudrun.providers import keys, patience
 from cloudrun.reports import build
 from cloudrun.reports.schema import Report, Timing
-from cloudrun.reports.store import Store
+from cloudrun.reports.store import Store, open_store
 
 OUT = "out"
 ERR = "err"
@@ -154,13 +154,13 @@ def _end_dead_run(journal: Journal, row: RunRow, listener: Listener) -> None:
         return
     report = _report_of(journal, row, ended)
     try:
-        path = _keep(Store(Path(row.store)), report) if report else None
+        path = _keep(open_store(row.store), report) if report else None
     except CloudrunError as error:
         # The run stays open, so that the next cloudrun tries again.
         listener(Noted(f"The report of run {row.id} still waits to be stored: {error}"))
         return
     journal.end_run(row.id, report.outcome if report else "failed", path)
-    kept = f"what it measured is kept: {Store(Path(row.store)).show_command(row.id)}"
+    kept = f"what it measured is kept: {open_store(row.store).show_command(row.id)}"
     told = kept if report else "it had measured nothing yet"
     listener(Noted(f"Run {row.id} was cut off before its end; {told}."))
 

@@ -6,7 +6,6 @@ a zip file is opened. One document is in memory at a time.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import sys
@@ -85,15 +84,7 @@ def collect(sources: Iterable[str], store: Store) -> Iterator[Row]:
 
 def _known(store: Store) -> dict[str, str]:
     """The paths of the reports in the store, by their ids."""
-    known = {}
-    for entry in store.entries():
-        if entry.id:
-            known[entry.id] = entry.path
-            continue
-        # Somebody has put it there by hand, under a name of his own.
-        with contextlib.suppress(BadData):
-            known[store.read(entry).id] = entry.path
-    return known
+    return {entry.id: entry.path for entry in store.identified(store.entries()) if entry.id}
 
 
 def _keep(report: Report, source: str, name: str, store: Store, known: dict[str, str]) -> Row:

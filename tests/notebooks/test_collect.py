@@ -15,13 +15,13 @@ import pytest
 from cloudrun.catalog.gpus import find
 from cloudrun.notebooks import collect as module
 from cloudrun.notebooks.collect import Row, collect
-from cloudrun.reports.store import Store
+from cloudrun.reports.store import Store, open_store
 from tests.doubles.reports import T4, document, measurement
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(str(tmp_path / "store"))
 
 
 def put(path: Path, **fields: Any) -> str:
@@ -61,8 +61,8 @@ def test_each_report_is_stored_once(tmp_path: Path, store: Store) -> None:
 
 
 def test_a_report_that_lies_in_the_store_under_another_name(tmp_path: Path, store: Store) -> None:
-    put(store.location / "by-hand.json", id="a1")
-    (store.location / "damaged.json").write_text("{")
+    put(store.place.location / "by-hand.json", id="a1")
+    (store.place.location / "damaged.json").write_text("{")
     assert told(list(collect([put(tmp_path / "a.json", id="a1")], store))) == [("known", "a1")]
 
 
