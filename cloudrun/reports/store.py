@@ -26,6 +26,7 @@ from cloudrun import settings
 from cloudrun.errors import BadData, WrongUsage
 from cloudrun.model.words import nearest
 from cloudrun.reports import facts, index
+from cloudrun.reports.bucket import SCHEMES, Bucket, open_bucket
 from cloudrun.reports.folder import Folder, read_bytes
 from cloudrun.reports.names import MONTH, YEAR, Entry, entry_of, name_of
 from cloudrun.reports.schema import MOST_BYTES, Report, check_size, decode, parse
@@ -42,18 +43,18 @@ _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):(/{0,2})")
 class Store:
     """A store of reports; `place` keeps its objects."""
 
-    place: Folder
+    place: Folder | Bucket
 
     @property
     def url(self) -> str:
-        """What `--store` would name it: a folder's full path."""
+        """What `--store` would name it: a folder's full path, or a bucket's URL."""
         return self.place.url
 
     def check_writable(self) -> None:
         """Make sure, before work starts, that a report can be written here.
 
         Raises:
-            BadSettings: it cannot.
+            CloudrunError: it cannot.
         """
         self.place.check_writable()
 
@@ -64,16 +65,19 @@ class Store:
         return f"cloudrun report show {report_id}{where}"
 
     def add(self, report: Report) -> str:
-        """Write a report; returns its path in the store.
+        """Write a report; returns its path in the store. The same once more is no error.
 
         Raises:
-            BadSettings: it cannot be written; nothing of it is left.
-            BadData: a report of this name is there already.
+            CloudrunError: it cannot be written; nothing of it is left.
+            BadData: another report of this name is there already.
         """
-        path = name_of(report)
+        path, data = name_of(report), report.to_json()
         try:
-            self.place.put(path, report.to_json())
+            self.place.put(path, data)
         except FileExistsError as error:
+            # It may be our own: written by a call of which the answer was lost.
+            if self.place.get(path) == data:
+                return path
             raise BadData(
                 f"The report {report.id} is in the store already.",
                 "Reports are never overwritten.",
@@ -91,7 +95,7 @@ class Store:
                 as far as names tell.
 
         Raises:
-            BadSettings: the store cannot be read.
+            CloudrunError: the store cannot be read.
         """
         strange: list[Entry] = []
         folders: list[str] = []
@@ -280,21 +284,28 @@ def _decoded(
 
 
 def open_store(url: str) -> Store:
-    """Open the store that `url` names: a folder's path, or `file://` and its path.
+    """Open the store that `url` names; nothing is asked of anybody yet.
+
+    Args:
+        url: A folder's path, `file://` and its path, or a bucket: `s3://BUCKET/PREFIX`,
+            and so `gs://` and `az://`.
 
     Raises:
         WrongUsage: it names something that cannot be a store.
     """
     scheme = _SCHEME.match(url)
+    if scheme and scheme[1] in SCHEMES and scheme[2] == "//":
+        return Store(open_bucket(url))
     rest = url[scheme.end() :] if scheme else url
     if scheme and (scheme[1] != "file" or scheme[2] != "//"):
-        like_file = nearest(scheme[1], ["file"])
+        close = nearest(scheme[1], ["file", *SCHEMES])
+        rest = rest.strip("/")
         raise WrongUsage(
             f"'{url}' is no store that this version of cloudrun can use.",
-            "A store is a folder: a path, or file:// and a path.",
-            f"Did you mean 'file:///{rest.strip('/')}'?"
-            if like_file
-            else "Write a folder, such as ./reports",
+            "A store is a folder, or a bucket: s3://, gs:// or az://.",
+            f"Did you mean '{close}://{'/' if close == 'file' else ''}{rest}'?"
+            if close
+            else "Write a folder, such as ./reports, or s3://BUCKET/PREFIX",
         )
     if scheme:
         host, _, below = rest.partition("/")

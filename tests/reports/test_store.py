@@ -154,7 +154,7 @@ def test_checking_leaves_nothing_behind(store: Store) -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("s3://bucket/x", "such as ./reports"),
+        ("ftp://host/x", "such as ./reports"),
         ("fil:///data/x", "Did you mean 'file:///data/x'"),
         ("file:/data", "Did you mean 'file:///data'"),
         ("s3:/x", "no store"),
