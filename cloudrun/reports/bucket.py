@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import AzureStore, GCSStore, S3Store
 
+PATIENCE_S = 15.0
 SCHEMES = ("s3", "gs", "az")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _PART = re.compile(r"[A-Za-z0-9._=@+-]{1,200}")
@@ -34,12 +35,14 @@ class Bucket:
     """The objects of `bucket` whose names begin with `prefix`, which is empty or ends in a slash.
 
     `scheme` is one of `SCHEMES`. Endpoint and credentials are those that the cloud's
-    own tools would use (`bucket_access`).
+    own tools would use (`bucket_access`). Where no answer comes, it is asked again for
+    `patience_s` seconds.
     """
 
     scheme: str
     bucket: str
-    prefix: str = ""
+    prefix: str
+    patience_s: float
     # An answer is waited for longer than it is worked on.
     at_once: ClassVar[int] = 16
 
@@ -144,13 +147,13 @@ class Bucket:
     def _objects(self) -> S3Store | GCSStore | AzureStore:
         from cloudrun.reports.bucket_access import objects
 
-        return objects(self.scheme, self.bucket, self.prefix)
+        return objects(self.scheme, self.bucket, self.prefix, self.patience_s)
 
     def _explained(self, error: Exception, verb: str) -> CloudrunError:
         return explained(error, self.scheme, self.bucket, verb)
 
 
-def open_bucket(url: str) -> Bucket:
+def open_bucket(url: str, patience_s: float) -> Bucket:
     """The bucket that `url` names: `s3://BUCKET/PREFIX`, and so `gs://` and `az://`.
 
     Raises:
@@ -171,7 +174,7 @@ def open_bucket(url: str) -> Bucket:
             "",
             "Use letters, digits, hyphens, dots and underscores.",
         )
-    return Bucket(scheme, bucket, "".join(f"{part}/" for part in parts))
+    return Bucket(scheme, bucket, "".join(f"{part}/" for part in parts), patience_s)
 
 
 def _entries(found: Sequence[ObjectMeta]) -> Iterator[Entry]:

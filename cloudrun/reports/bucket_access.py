@@ -21,11 +21,8 @@ from cloudrun.reports.bucket_faults import LOG_IN
 if TYPE_CHECKING:
     from obstore.store import AzureStore, GCSStore, S3Store
 
-_RETRIES: Any = {
-    "max_retries": 8,
-    "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=3)},
-    "retry_timeout": timedelta(seconds=15),
-}
+_MOST_RETRIES = 8
+_BACKOFF = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=3)}
 # With one of these, obstore itself finds the rest of what it needs for S3.
 _ENOUGH_FOR_S3 = (
     "AWS_ACCESS_KEY_ID",
@@ -35,7 +32,9 @@ _ENOUGH_FOR_S3 = (
 )
 
 
-def objects(scheme: str, bucket: str, prefix: str) -> S3Store | GCSStore | AzureStore:
+def objects(
+    scheme: str, bucket: str, prefix: str, patience_s: float
+) -> S3Store | GCSStore | AzureStore:
     """The objects of a bucket whose names begin with `prefix`, by obstore; asks no one yet.
 
     Raises:
@@ -43,18 +42,18 @@ def objects(scheme: str, bucket: str, prefix: str) -> S3Store | GCSStore | Azure
     """
     below = prefix.rstrip("/") or None
     if scheme == "s3":
-        return _s3(bucket, below)
-    return _gs(bucket, below) if scheme == "gs" else _az(bucket, below)
+        return _s3(bucket, below, patience_s)
+    return _gs(bucket, below, patience_s) if scheme == "gs" else _az(bucket, below, patience_s)
 
 
-def _s3(bucket: str, prefix: str | None) -> S3Store:
+def _s3(bucket: str, prefix: str | None, patience_s: float) -> S3Store:
     from obstore.store import S3Store
 
     endpoint = _variable("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     more: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
     if not _variable(*_ENOUGH_FOR_S3):
         more["credential_provider"] = _profile()
-    return S3Store(bucket, prefix=prefix, **_transport(endpoint), **more)
+    return S3Store(bucket, prefix=prefix, **_transport(endpoint, patience_s), **more)
 
 
 def _profile() -> Any:
@@ -84,7 +83,7 @@ def _profile() -> Any:
         ) from error
 
 
-def _gs(bucket: str, prefix: str | None) -> GCSStore:
+def _gs(bucket: str, prefix: str | None, patience_s: float) -> GCSStore:
     from obstore.store import GCSStore
 
     endpoint = _variable("STORAGE_EMULATOR_HOST", "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE")
@@ -101,10 +100,10 @@ def _gs(bucket: str, prefix: str | None) -> GCSStore:
     if folder and not _variable("GOOGLE_APPLICATION_CREDENTIALS"):
         file = Path(folder, "application_default_credentials.json")
         more |= {"application_credentials": str(file)} if file.is_file() else {}
-    return GCSStore(bucket, prefix=prefix, **_transport(endpoint), **more)
+    return GCSStore(bucket, prefix=prefix, **_transport(endpoint, patience_s), **more)
 
 
-def _az(container: str, prefix: str | None) -> AzureStore:
+def _az(container: str, prefix: str | None, patience_s: float) -> AzureStore:
     from obstore.store import AzureStore
 
     told = _connection_string(_variable("AZURE_STORAGE_CONNECTION_STRING") or "")
@@ -124,7 +123,7 @@ def _az(container: str, prefix: str | None) -> AzureStore:
         )
     if not (more.get("account_key") or more.get("sas_key") or _variable("AZURE_CLIENT_ID")):
         more["use_azure_cli"] = True
-    return AzureStore(container, prefix=prefix, **_transport(endpoint), **more)
+    return AzureStore(container, prefix=prefix, **_transport(endpoint, patience_s), **more)
 
 
 def _connection_string(text: str) -> dict[str, str]:
@@ -132,11 +131,20 @@ def _connection_string(text: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs if value}
 
 
-def _transport(endpoint: str | None) -> dict[str, Any]:
+def _transport(endpoint: str | None, patience_s: float) -> dict[str, Any]:
     """How long answers are waited for; plain HTTP only where an endpoint asks for it."""
-    plain = urlsplit(endpoint or "").scheme == "http"
-    options = {"allow_http": plain, "timeout": "30s", "connect_timeout": "5s"}
-    return {"client_options": options, "retry_config": _RETRIES}
+    return {
+        "client_options": {
+            "allow_http": urlsplit(endpoint or "").scheme == "http",
+            "connect_timeout": "5s",
+            "timeout": timedelta(seconds=2 * patience_s),
+        },
+        "retry_config": {
+            "max_retries": _MOST_RETRIES,
+            "backoff": _BACKOFF,
+            "retry_timeout": timedelta(seconds=patience_s),
+        },
+    }
 
 
 def _is_loopback(url: str) -> bool:

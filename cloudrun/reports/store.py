@@ -26,7 +26,7 @@ from cloudrun import settings
 from cloudrun.errors import BadData, WrongUsage
 from cloudrun.model.words import nearest
 from cloudrun.reports import facts, index
-from cloudrun.reports.bucket import SCHEMES, Bucket, open_bucket
+from cloudrun.reports.bucket import PATIENCE_S, SCHEMES, Bucket, open_bucket
 from cloudrun.reports.folder import Folder, read_bytes
 from cloudrun.reports.names import MONTH, YEAR, Entry, entry_of, name_of
 from cloudrun.reports.schema import MOST_BYTES, Report, check_size, decode, parse
@@ -283,19 +283,20 @@ def _decoded(
     return known
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, patience_s: float = PATIENCE_S) -> Store:
     """Open the store that `url` names; nothing is asked of anybody yet.
 
     Args:
         url: A folder's path, `file://` and its path, or a bucket: `s3://BUCKET/PREFIX`,
             and so `gs://` and `az://`.
+        patience_s: How long a bucket that gives no answer is asked again, in seconds.
 
     Raises:
         WrongUsage: it names something that cannot be a store.
     """
     scheme = _SCHEME.match(url)
     if scheme and scheme[1] in SCHEMES and scheme[2] == "//":
-        return Store(open_bucket(url))
+        return Store(open_bucket(url, patience_s))
     rest = url[scheme.end() :] if scheme else url
     if scheme and (scheme[1] != "file" or scheme[2] != "//"):
         close = nearest(scheme[1], ["file", *SCHEMES])

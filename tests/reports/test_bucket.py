@@ -117,7 +117,7 @@ def test_what_a_cloud_refuses_is_said_in_words(
     says: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(bucket_access._RETRIES, "max_retries", 1)
+    monkeypatch.setattr(bucket_access, "_MOST_RETRIES", 1)
     path = store.add(report())
     s3.fault = lambda _request: fault
     for attempt in (lambda: store.add(report(id="another")), lambda: list(store.entries())):
@@ -132,7 +132,7 @@ def test_what_a_cloud_refuses_is_said_in_words(
 
 
 def test_no_network(store: Store, s3: Buckets, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(bucket_access._RETRIES, "max_retries", 1)
+    monkeypatch.setattr(bucket_access, "_MOST_RETRIES", 1)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(HostUnreachable, match="Connection refused"):
         list(store.entries())
@@ -162,12 +162,13 @@ def test_names_that_no_report_can_have_hide_nothing_else(
         "2026/11/25/\x1b.json",
     ):
         client.put_object(Bucket=name, Key=f"team/{key}", Body=b"{}")
-    client.put_object(Bucket=name, Key="team/2026/11/\u202egnp.json", Body=b"{}")
+    client.put_object(Bucket=name, Key="team/2026/10/\u202egnp.json", Body=b"{}")
+    client.put_object(Bucket=name, Key="team/data/of/others.json", Body=b"{}")
     rows = list(store.facts(store.entries()))
     good = [fact["report"] for _, fact in rows if not isinstance(fact, BadData)]
     assert good == ["november", "october"]
     bad = {entry.path: str(fact) for entry, fact in rows if isinstance(fact, BadData)}
-    assert {"/", "2026/", "2026/11/", "2026/11/25/"} <= set(bad)
+    assert set(bad) == {"/", "2026/", "2026/11/", "2026/11/25/", "2026/10/\u202egnp.json"}
     assert "name that no report can have" in bad["2026/11/"]
     assert store.find("october").id == "october"
 
@@ -193,7 +194,7 @@ def test_the_newest_are_listed_with_few_questions(s3: Buckets, store: Store) -> 
 def test_two_hundred_writers_at_once_lose_nothing(
     s3: Buckets, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(bucket_access._RETRIES, "max_retries", 2)
+    monkeypatch.setattr(bucket_access, "_MOST_RETRIES", 2)
     dice = random.Random(20261124)
     bad: list[Fault] = [(503, "SlowDown"), (500, "InternalError"), "lost", "cut"]
     s3.fault = lambda _request: dice.choice(bad) if dice.random() < 0.3 else None
@@ -241,6 +242,17 @@ def test_credentials_are_those_of_the_users_profile(
     s3.fault = lambda request: seen.append(request.headers["Authorization"])
     assert list(open_store(store.url).entries()) == []
     assert "Credential=AKIAPROFILE/" in seen[0]
+
+
+def test_credentials_that_cannot_be_had_are_told(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    program = f"{sys.executable} -c exit(1)"
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = {program}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with pytest.raises(AccessDenied, match="The credentials for Amazon S3 cannot be used"):
+        list(store.entries())
 
 
 def test_azure_without_an_account_asks_for_one() -> None:
