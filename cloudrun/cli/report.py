@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,12 +20,15 @@ from cloudrun.reports import schema
 from cloudrun.reports.names import Entry, slug
 from cloudrun.reports.store import Store, open_store, read_file
 
-_MOST_LISTED = 50
+if TYPE_CHECKING:
+    from cloudrun.reports.sync import Row
+
+_MOST_LISTED, _MOST_TOLD = 50, 20
 
 
 @click.group("report", cls=output.Group)
 def command() -> None:
-    """The reports that were made: list, show, schema."""
+    """The reports that were made: list, show, sync, schema."""
 
 
 @command.command("list", cls=output.SettingsCommand)
@@ -86,10 +89,47 @@ def show(report: str, store: str | None, json: bool) -> None:
     click.echo(render(found, output.paint, width=output.width()))
 
 
+@command.command("sync", cls=output.Command)
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+@output.json_option
+def sync_stores(source: str, target: str, json: bool) -> int:
+    """Copy the reports that DST does not have from SRC: folders, or s3://, gs://, az://.
+
+    Nothing is changed or removed in either. A damaged report is skipped and
+    told, and the exit status is 65. What was cut off goes on when it is
+    called again.
+    """
+    from cloudrun.reports.sync import copy, missing
+
+    here, there = open_store(source), open_store(target)
+    entries, count = missing(here, there)
+    there.check_writable()
+    if entries:
+        output.say(f"Copying {len(entries)} of {count} reports to {there.url} ...")
+    rows = list(copy(here, there, entries))
+    skipped = [row for row in rows if row.problem is not None]
+    copied = sum(row.status == "copied" for row in rows)
+    if json:
+        output.print_json([_synced(row) for row in rows])
+    output.say(f"{copied} copied, {count - copied - len(skipped)} there already.")
+    for row in skipped[:_MOST_TOLD]:
+        output.say(f"Skipped: {row.problem}")
+    if len(skipped) > _MOST_TOLD:
+        output.say(f"And {len(skipped) - _MOST_TOLD} more; --json names them all.")
+    return BadData.exit_status if skipped else 0
+
+
 @command.command("schema", cls=output.Command)
 def show_schema() -> None:
     """Print the JSON Schema of a report."""
     output.print_json(schema.json_schema())
+
+
+def _synced(row: Row) -> dict[str, Any]:
+    """What became of one object; a skipped one has the reason."""
+    told: dict[str, Any] = {"path": row.path, "report": row.report, "status": row.status}
+    return told | ({"error": str(row.problem)} if row.problem else {})
 
 
 def _open(store: str | None) -> Store:

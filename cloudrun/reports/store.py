@@ -129,8 +129,13 @@ class Store:
             BadData: it is damaged, is no report, is another than its name says, or
                 cannot be read.
         """
+        return self.read_whole(entry)[0]
+
+    def read_whole(self, entry: Entry) -> tuple[Report, bytes]:
+        """As `read`, and the bytes that it was read from."""
         check_size(entry.size, entry.path)
-        return _checked(self.place.get(entry.path), entry)
+        data = self.place.get(entry.path)
+        return _checked(data, entry), data
 
     def slim(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Report | BadData]]:
         """Reports without their raw samples, in order, each with its entry; or what is wrong.
