@@ -26,7 +26,6 @@ _PERMISSIONS = {
     "Storage Object User)",
     "az": "the role Storage Blob Data Contributor",
 }
-_REGION = {"s3": "Set AWS_REGION to the bucket's region."}
 # The codes of S3 and of Google's XML interface are the same; Azure has its own.
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "ResourceNotFound", "InvalidBucketName")
 _CLOCK = ("RequestTimeTooSkewed", "RequestExpired")
@@ -53,7 +52,10 @@ def explained(error: Exception, scheme: str, bucket: str, verb: str) -> Cloudrun
             what, why, "Make it with the cloud's own tools, or name another with --store."
         )
     if code in _ELSEWHERE or "without LOCATION" in str(error):
-        return BadSettings(what, why, _REGION.get(scheme, "Look at the endpoint that is set."))
+        where = f"aws s3api get-bucket-location --bucket {bucket}"
+        return BadSettings(
+            what, why, f"Set AWS_REGION to the bucket's region; which it is: {where}"
+        )
     if _asked_for_credentials(error):
         return NoCredentials(what, f"No credentials for {cloud} were found here.", LOG_IN[scheme])
     if code in _NOT_KNOWN or status == 401:
