@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from cloudrun.errors import BadData, CloudrunError
+from cloudrun.launcher import uploads
 from cloudrun.launcher.journal import Attempt, Journal, RunLock, RunRow, StepRow, StrangeRow
 from cloudrun.model.events import Listener, Noted
 from cloudrun.model.machine import Machine, usd_between
@@ -62,6 +63,9 @@ def recover(journal: Journal, listener: Listener) -> Recovered:
                 alive.append(row)
             elif not waiting(folder) and row.job_deadline is not None and not _is_gone(row):
                 alone.append(row)
+            elif _has_stored(row, out_of_reach):
+                alone.append(row)
+                listener(Noted(f"Run {row.id} has ended. Bring it home: cloudrun attach {row.id}"))
             # Another cloudrun may have been here between the look and the lock.
             elif lock.take(is_follower=False) and journal.is_open(row.id):
                 if report := waiting(folder):
@@ -137,6 +141,19 @@ def _is_gone(row: RunRow) -> bool:
     """Whether a rented machine has ended itself, its deadline being past."""
     machine = row.machine
     return machine is not None and machine.since is not None and machine.deadline < now()
+
+
+def _has_stored(row: RunRow, out_of_reach: dict[str, CloudrunError]) -> bool:
+    """Whether the machine of a run has stored what it made, or nobody can tell just now."""
+    if row.job_deadline is None:
+        return False
+    if row.store in out_of_reach:
+        return True
+    try:
+        return uploads.stored(open_store(row.store, _ON_THE_WAY_S), row.id) is not None
+    except CloudrunError as error:
+        out_of_reach[row.store] = error
+        return True
 
 
 def _still_there(row: RunRow, error: CloudrunError) -> str:

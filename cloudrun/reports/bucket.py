@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
@@ -28,6 +28,12 @@ _ABOUT = (
     b"Reports of cloudrun, one JSON file each: YEAR/MONTH/DAY/TIME_PROVIDER_GPU_OUTCOME_ID.json\n"
 )
 _FIRST_YEAR = 2024
+_LONGEST_SIGNED_S = 7 * 24 * 3600
+_PIECE = 2**20
+
+
+class Missing(BadData):
+    """There is no such object."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +102,37 @@ class Bucket:
             check_size(found.meta["size"], path)
             return bytes(found.bytes())
         except (BaseError, OSError, ValueError) as error:
-            problem = self._explained(error, "be read")
-            if is_of_one_object(error):
-                raise BadData(
-                    f"The report {path} cannot be read.", problem.why, "See: cloudrun report list"
-                ) from error
-            raise problem from error
+            raise self._unreadable(error, path) from error
+
+    def sign(self, path: str, seconds: float) -> str:
+        """A URL by which anybody can write this object, for so long; it is a secret.
+
+        Raises:
+            CloudrunError: these credentials cannot sign.
+        """
+        import obstore
+        from obstore.exceptions import BaseError
+
+        try:
+            lasts = timedelta(seconds=min(seconds, _LONGEST_SIGNED_S))
+            return obstore.sign(self._objects, "PUT", path, lasts)
+        except (BaseError, OSError, ValueError) as error:
+            raise self._explained(error, "be written to by another") from error
+
+    def stream(self, path: str) -> Iterator[bytes]:
+        """An object of any size, in pieces.
+
+        Raises:
+            BadData: it is not there, or cannot be read.
+            CloudrunError: the bucket gives no answer.
+        """
+        from obstore.exceptions import BaseError
+
+        try:
+            for piece in self._objects.get(path).stream(_PIECE):
+                yield bytes(piece)
+        except (BaseError, OSError, ValueError) as error:
+            raise self._unreadable(error, path) from error
 
     def level(self, prefix: str) -> tuple[list[str], list[Entry]]:
         """The folders and the objects just below `prefix`, which is empty or ends in a slash.
@@ -148,6 +179,13 @@ class Bucket:
         from cloudrun.reports.bucket_access import objects
 
         return objects(self.scheme, self.bucket, self.prefix, self.patience_s)
+
+    def _unreadable(self, error: Exception, path: str) -> CloudrunError:
+        problem = self._explained(error, "be read")
+        if not is_of_one_object(error):
+            return problem
+        kind = Missing if isinstance(error, FileNotFoundError) else BadData
+        return kind(f"{path} cannot be read.", problem.why, "See: cloudrun report list")
 
     def _explained(self, error: Exception, verb: str) -> CloudrunError:
         return explained(error, self.scheme, self.bucket, verb)

@@ -83,10 +83,10 @@ def _hang_up(environ: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def s3(*names: str) -> Iterator[Buckets]:
+def s3(*names: str, address: str = "127.0.0.1") -> Iterator[Buckets]:
     """Buckets of these names, as S3 and as Google's XML interface have them."""
     app = DomainDispatcherApplication(create_backend_app)
-    with _served(Buckets(app)) as double:
+    with _served(Buckets(app), address) as double:
         for name in names:
             connection = HTTPConnection(double.url.removeprefix("http://"))
             connection.request("PUT", f"/{name}")
@@ -189,10 +189,10 @@ def _refusal(status: int, code: str) -> Response:
 
 
 @contextlib.contextmanager
-def _served(double: Buckets) -> Iterator[Buckets]:
+def _served(double: Buckets, address: str = "127.0.0.1") -> Iterator[Buckets]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = make_server("127.0.0.1", 0, double, threaded=True)
-    double.url = f"http://127.0.0.1:{server.server_port}"
+    server = make_server(address, 0, double, threaded=True)
+    double.url = f"http://{address}:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

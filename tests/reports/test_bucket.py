@@ -9,7 +9,9 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import boto3
 import pytest
@@ -24,6 +26,7 @@ from cloudrun.errors import (
     WrongUsage,
 )
 from cloudrun.reports import bucket_access
+from cloudrun.reports.bucket import Missing
 from cloudrun.reports.names import name_of
 from cloudrun.reports.store import Store, open_store
 from tests.conftest import Cloudrun
@@ -283,6 +286,36 @@ def test_a_bucket_has_one_name() -> None:
     for url in ("s3://bucket/a/b", "s3://bucket/a/b/", "s3://bucket//a//b"):
         assert open_store(url).url == "s3://bucket/a/b"
     assert open_store("gs://bucket/").url == "gs://bucket"
+
+
+@pytest.mark.parametrize("cloud", ["s3", "az"])
+def test_a_signed_url_writes_one_object_without_credentials(
+    cloud: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, environment = {
+        "s3": (buckets.s3, buckets.s3_environment),
+        "az": (buckets.azure, buckets.azure_environment),
+    }[cloud]
+    with start(name) as double:
+        for variable, value in environment(double).items():
+            monkeypatch.setenv(variable, value)
+        bucket = open_store(f"{cloud}://{name}/of/a/team").place
+        url = urlsplit(bucket.sign("runs/x/out", 60))
+        connection = HTTPConnection(url.netloc)
+        connection.request("PUT", f"{url.path}?{url.query}", b"said", {"x-ms-blob-type": "x"})
+        assert connection.getresponse().status in (200, 201)
+        assert b"".join(bucket.stream("runs/x/out")) == b"said"
+        with pytest.raises(Missing):
+            list(bucket.stream("runs/x/err"))
+        assert list(open_store(bucket.url).entries()) == []
+
+
+def test_credentials_that_cannot_sign_are_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with buckets.s3(name) as double:
+        for variable, value in buckets.google_environment(double).items():
+            monkeypatch.setenv(variable, value)
+        with pytest.raises(CloudrunError, match=f"gs://{name}"):
+            open_store(f"gs://{name}").place.sign("runs/x/out", 60)
 
 
 def test_the_command_line_lists_a_bucket(cloudrun: Cloudrun, store: Store) -> None:
