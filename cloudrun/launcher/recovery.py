@@ -59,16 +59,14 @@ def recover(journal: Journal, listener: Listener) -> Recovered:
         folder = journal.run_folder(row.id)
         lock = RunLock(folder)
         try:
+            report = waiting(folder)
             if not lock.is_free():
                 alive.append(row)
-            elif not waiting(folder) and row.job_deadline is not None and not _is_gone(row):
+            elif report is None and _goes_on(row, listener, out_of_reach):
                 alone.append(row)
-            elif _has_stored(row, out_of_reach):
-                alone.append(row)
-                listener(Noted(f"Run {row.id} has ended. Bring it home: cloudrun attach {row.id}"))
             # Another cloudrun may have been here between the look and the lock.
             elif lock.take(is_follower=False) and journal.is_open(row.id):
-                if report := waiting(folder):
+                if report is not None:
                     _store_now(journal, row, report, listener, out_of_reach)
                 else:
                     _end_dead_run(journal, row, listener, out_of_reach)
@@ -137,23 +135,28 @@ def terminate(run_id: str, attempts: Sequence[Attempt], machine: Machine | None)
     return now()
 
 
+def _goes_on(row: RunRow, listener: Listener, out_of_reach: dict[str, CloudrunError]) -> bool:
+    """Whether a run's job goes on without us, or its machine has stored what it made.
+
+    The latter is so too where the store cannot be asked just now.
+    """
+    if row.job_deadline is None or not _is_gone(row):
+        return row.job_deadline is not None
+    if row.store in out_of_reach:
+        return True
+    try:
+        if uploads.stored(open_store(row.store, _ON_THE_WAY_S), row.id) is None:
+            return False
+        listener(Noted(f"Run {row.id} has ended. Bring it home: cloudrun attach {row.id}"))
+    except CloudrunError as error:
+        out_of_reach[row.store] = error
+    return True
+
+
 def _is_gone(row: RunRow) -> bool:
     """Whether a rented machine has ended itself, its deadline being past."""
     machine = row.machine
     return machine is not None and machine.since is not None and machine.deadline < now()
-
-
-def _has_stored(row: RunRow, out_of_reach: dict[str, CloudrunError]) -> bool:
-    """Whether the machine of a run has stored what it made, or nobody can tell just now."""
-    if row.job_deadline is None:
-        return False
-    if row.store in out_of_reach:
-        return True
-    try:
-        return uploads.stored(open_store(row.store, _ON_THE_WAY_S), row.id) is not None
-    except CloudrunError as error:
-        out_of_reach[row.store] = error
-        return True
 
 
 def _still_there(row: RunRow, error: CloudrunError) -> str:
