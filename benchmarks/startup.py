@@ -24,7 +24,7 @@ from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
 from cloudrun.model.run import PHASES, new_run_id, now
 from cloudrun.reports import build
-from cloudrun.reports.store import Store
+from cloudrun.reports.store import open_store
 
 REFERENCE = "import click"
 LIMITS = {"cloudrun --help": 1.5, "cloudrun --version": 1.5, "cloudrun ps": 3.0}
@@ -59,7 +59,7 @@ def fill(home: Path, runs: int) -> None:
     """Put a journal and a store into `home`, as `runs` finished runs of `launch` leave them."""
     need, offer = Need(), Offer(provider="local", device="cpu")
     plan = make_plan(need, [offer])
-    store = Store(home / "data" / "reports")
+    store = open_store(str(home / "data" / "reports"))
     store.check_writable()
     findings = build.gather(workload_lines())
     with Journal(home / "state") as journal:

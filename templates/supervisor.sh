@@ -80,3 +80,4 @@ until put end "status=$status reason=$reason started=$started ended=$(date +%s) 
 out=$(($(wc -c <out))) err=$(($(wc -c <err))) oom=$oom free_kib=${free:-0}"; do
     sleep 2
 done
+[ ! -e upload ] || sh ./upload

@@ -36,7 +36,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _forget_clouds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no cloud of the developer's be found, by tests or by what they start."""
     for name in list(os.environ):
-        if name.startswith(("AWS_", "CLOUDSDK_", "GOOGLE_")):
+        if name.startswith(("AWS_", "AZURE_", "CLOUDSDK_", "GOOGLE_", "STORAGE_")):
             monkeypatch.delenv(name)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "CLOUDSDK_CONFIG"):
         monkeypatch.setenv(name, "/nonexistent")

@@ -9,10 +9,10 @@ import click
 
 from cloudrun import settings
 from cloudrun.cli import output
-from cloudrun.cli.report import facts
 from cloudrun.errors import BadData
 from cloudrun.model.words import clean
 from cloudrun.notebooks.collect import Row, collect
+from cloudrun.reports.facts import facts
 from cloudrun.reports.store import open_store
 
 _MOST_TOLD = 20
@@ -26,7 +26,8 @@ def command(source: tuple[str, ...], store: str | None, json: bool) -> int:
     """Bring reports home: out of executed notebooks, logs, zip files, into the store.
 
     SOURCE is a notebook (.ipynb) with its outputs, a results.json, a log, a
-    folder or a zip file of such, or '-' for what is fed in. What is in the
+    folder or a zip file of such, a bucket (s3://, gs://, az://) of reports, or
+    '-' for what is fed in. What is in the
     store already is not stored twice. The exit status is 65 when a SOURCE
     holds no report.
     """

@@ -140,7 +140,7 @@ def _store() -> Finding:
         store.check_writable()
     except CloudrunError as error:
         return Finding("store", "fail", f"{error.what} {error.why}".strip(), error.try_this)
-    return Finding("store", "pass", f"Reports are kept in {store.location}.")
+    return Finding("store", "pass", f"Reports are kept in {store.url}.")
 
 
 def _read_settings() -> list[settings.Setting]:

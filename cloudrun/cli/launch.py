@@ -57,9 +57,9 @@ def command(
         around = options.around(progress, yes)
         argv = ["cloudrun", *sys.argv[1:]]
         if detach:
-            left = lifecycle.detach(need, store=str(kept.location), around=around, argv=argv)
+            left = lifecycle.detach(need, store=kept.url, around=around, argv=argv)
             runs.show_left(left, json)
             return 0
-        report = lifecycle.launch(need, store=str(kept.location), around=around, argv=argv)
+        report = lifecycle.launch(need, store=kept.url, around=around, argv=argv)
     runs.show_report(report, kept, json)
     return 0 if report.outcome == "passed" else 1

@@ -174,9 +174,11 @@ def _take_json(context: click.Context, _option: click.Parameter, value: bool) ->
 
 def store_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--store URL`."""
-    return click.option("--store", metavar="URL", help="Where reports are kept: a folder.")(
-        function
-    )
+    return click.option(
+        "--store",
+        metavar="URL",
+        help="Where reports are kept: a folder, or s3://BUCKET/PREFIX, gs://..., az://...",
+    )(function)
 
 
 def print_json(value: Any) -> None:

@@ -2,44 +2,73 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cloudrun import settings
 from cloudrun.cli import output
-from cloudrun.errors import BadData
+from cloudrun.errors import BadData, WrongUsage
 from cloudrun.model.run import rfc3339
-from cloudrun.model.words import clean, format_usd
+from cloudrun.model.words import clean, format_usd, parse_duration
 from cloudrun.reports import schema
-from cloudrun.reports.store import Entry, Store, open_store, read_file
+from cloudrun.reports.names import Entry, slug
+from cloudrun.reports.store import Store, open_store, read_file
+
+if TYPE_CHECKING:
+    from cloudrun.reports.sync import Row
+
+_MOST_LISTED, _MOST_TOLD = 50, 20
 
 
 @click.group("report", cls=output.Group)
 def command() -> None:
-    """The reports that were made: list, show, schema."""
+    """The reports that were made: list, show, sync, schema."""
 
 
 @command.command("list", cls=output.SettingsCommand)
+@click.option("--since", metavar="WHEN", help="Not the older ones: 7d, 12h, 2026-11-24 (UTC).")
+@click.option("--provider", metavar="NAME", help="Only those of this provider: aws, local, ...")
+@click.option("--gpu", metavar="NAME", help="Only those of this GPU: T4, A100, ...")
+@click.option("--limit", metavar="N", type=click.IntRange(min=0),
+              help="The newest N; 0: all.  [default: 50; with --json all]")  # fmt: skip
 @output.store_option
 @output.json_option
-def list_reports(store: str | None, json: bool) -> int:
+def list_reports(
+    since: str | None,
+    provider: str | None,
+    gpu: str | None,
+    limit: int | None,
+    store: str | None,
+    json: bool,
+) -> int:
     """List the reports in the store, newest first.
 
     A damaged report is listed as such; the others are listed all the same,
-    and the exit status is 65.
+    and the exit status is 65. A file that holds a report which another one
+    holds too is called a duplicate.
     """
     where = _open(store)
-    rows = [_row(where, entry) for entry in where.entries()]
+    if limit is None:
+        limit = 0 if json else _MOST_LISTED
+    entries = _chosen(where, since, provider, gpu)
+    rows = _rows(where, islice(entries, limit) if limit else entries)
     damaged = [row for row in rows if "error" in row]
     if json:
         output.print_json(rows)
     elif rows:
         _show(rows)
+    elif since or provider or gpu:
+        output.say(f"There is no such report in {where.url}. See them all: cloudrun report list")
     else:
-        output.say(f"There is no report in {where.location} yet. Make one: cloudrun launch")
+        output.say(f"There is no report in {where.url} yet. Make one: cloudrun launch")
+    if limit and next(entries, None):
+        output.say(f"These are the newest {limit}. See them all: cloudrun report list --limit 0")
     if damaged:
         output.print_error(_damage(damaged, where))
     return BadData.exit_status if damaged else 0
@@ -60,10 +89,47 @@ def show(report: str, store: str | None, json: bool) -> None:
     click.echo(render(found, output.paint, width=output.width()))
 
 
+@command.command("sync", cls=output.Command)
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+@output.json_option
+def sync_stores(source: str, target: str, json: bool) -> int:
+    """Copy the reports that DST does not have from SRC: folders, or s3://, gs://, az://.
+
+    Nothing is changed or removed in either. A damaged report is skipped and
+    told, and the exit status is 65. What was cut off goes on when it is
+    called again.
+    """
+    from cloudrun.reports.sync import copy, missing
+
+    here, there = open_store(source), open_store(target)
+    entries, count = missing(here, there)
+    there.check_writable()
+    if entries:
+        output.say(f"Copying {len(entries)} of {count} reports to {there.url} ...")
+    rows = list(copy(here, there, entries))
+    skipped = [row for row in rows if row.problem is not None]
+    copied = sum(row.status == "copied" for row in rows)
+    if json:
+        output.print_json([_synced(row) for row in rows])
+    output.say(f"{copied} copied, {count - copied - len(skipped)} there already.")
+    for row in skipped[:_MOST_TOLD]:
+        output.say(f"Skipped: {row.problem}")
+    if len(skipped) > _MOST_TOLD:
+        output.say(f"And {len(skipped) - _MOST_TOLD} more; --json names them all.")
+    return BadData.exit_status if skipped else 0
+
+
 @command.command("schema", cls=output.Command)
 def show_schema() -> None:
     """Print the JSON Schema of a report."""
     output.print_json(schema.json_schema())
+
+
+def _synced(row: Row) -> dict[str, Any]:
+    """What became of one object; a skipped one has the reason."""
+    told: dict[str, Any] = {"path": row.path, "report": row.report, "status": row.status}
+    return told | ({"error": str(row.problem)} if row.problem else {})
 
 
 def _open(store: str | None) -> Store:
@@ -78,30 +144,52 @@ def _read(report: str, store: str | None) -> schema.Report:
     return where.read(where.find(report))
 
 
-def _row(where: Store, entry: Entry) -> dict[str, Any]:
-    """One row of the list; a damaged report has an `error` instead of its facts."""
+def _chosen(
+    where: Store, since: str | None, provider: str | None, gpu: str | None
+) -> Iterator[Entry]:
+    """The entries to list. By their names, which tell all of it but of strange ones."""
+    if not (since or provider or gpu):
+        yield from where.entries()
+        return
+    earliest = _moment(since) if since else ""
+    parts = set(slug(gpu).split("-")) if gpu else set[str]()
+    for entry in where.identified(where.entries(earliest)):
+        if entry.created < earliest or not parts <= set(entry.gpu.split("-")):
+            continue
+        if provider is None or entry.provider == slug(provider):
+            yield entry
+
+
+def _moment(text: str) -> str:
+    """Read a day, or how long ago: as RFC 3339, in UTC."""
+    days = re.fullmatch(r"(\d{1,4})d", text.strip())
     try:
-        report = where.read(entry)
-    except BadData as error:
-        return {"path": entry.path, "report": entry.id or None, "error": str(error)}
-    return {"path": entry.path, **facts(report)}
+        if days:
+            return rfc3339(datetime.now(UTC) - timedelta(days=int(days[1])))
+        if "-" in text:
+            return rfc3339(datetime.combine(date.fromisoformat(text.strip()), time(), UTC))
+        return rfc3339(datetime.now(UTC) - timedelta(seconds=parse_duration(text)))
+    except (ValueError, OverflowError, WrongUsage) as error:
+        raise WrongUsage(
+            f"'{text}' is neither a day nor a duration.",
+            "",
+            "Write it like 2026-11-24, 7d, 12h or 90m.",
+        ) from error
 
 
-def facts(report: schema.Report) -> dict[str, Any]:
-    """What a list says of a report."""
-    gpus = report.environment.gpus if report.environment else ()
-    matmul = [row.value for row in report.measurements if row.name == "matmul"]
-    return {
-        "report": report.id,
-        "run": {"id": report.run.id},
-        "created": rfc3339(datetime.fromisoformat(report.created)),
-        "outcome": report.outcome,
-        "provider": report.machine.provider,
-        "device": gpus[0].name if gpus else report.environment.cpu if report.environment else None,
-        "torch": report.environment.torch if report.environment else None,
-        "best_tflops": max(matmul, default=None),
-        "usd": report.cost.usd,
-    }
+def _rows(where: Store, entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """The rows of the list; a damaged report has an `error` instead of its facts."""
+    rows: list[dict[str, Any]] = []
+    first: dict[str, str] = {}
+    for entry, told in where.facts(entries):
+        if isinstance(told, BadData):
+            rows.append({"path": entry.path, "report": entry.id or None, "error": str(told)})
+            continue
+        rows.append({"path": entry.path, **told})
+        original = first.setdefault(told["report"], entry.path)
+        if original != entry.path:
+            rows[-1]["duplicate_of"] = original
+    return rows
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
@@ -115,6 +203,8 @@ def _show(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         if "error" in row:
             click.echo(f"damaged: {clean(row['path'])}")
+        elif "duplicate_of" in row:
+            click.echo(f"duplicate: {clean(row['path'])}")
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -134,4 +224,4 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 def _damage(damaged: list[dict[str, Any]], where: Store) -> BadData:
     first = damaged[0]
     others = f"{len(damaged) - 1} more: damaged too." if len(damaged) > 1 else ""
-    return BadData(first["error"], others, f"Move it out of {where.location} to be rid of it.")
+    return BadData(first["error"], others, f"Move it out of {where.url} to be rid of it.")

@@ -80,7 +80,7 @@ def command(
     with screen as progress, options.stage(need, rehearse) as need:
         how: dict[str, Any] = {
             "environment": environment,
-            "store": str(kept.location),
+            "store": kept.url,
             "around": options.around(progress, yes),
             "argv": ["cloudrun", *_without_secrets(sys.argv[1:], env)],
         }

@@ -32,6 +32,18 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Upload:
+    """Where a machine stores what a job has left: signed URLs, each good to write one object.
+
+    `urls` by what they are for: `out`, `err`, `results`, `end`. `off`: the machine powers
+    itself off when all is stored.
+    """
+
+    urls: Mapping[str, str] = field(repr=False)
+    off: bool
+
+
+@dataclass(frozen=True)
 class Work:
     """What to start: the command, in which folder it runs being the host's affair.
 
@@ -43,6 +55,7 @@ class Work:
     argv: tuple[str, ...]
     seconds: int
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    upload: Upload | None = None
 
 
 @dataclass(frozen=True)
@@ -138,26 +151,13 @@ class Person:
 NOBODY = Person()
 
 
-class Host(Protocol):
-    """An open connection to a machine. `keeps_jobs`: they go on there without us."""
+class Remains(Protocol):
+    """Where a job is that was started, or what is left of it.
+
+    `keeps_jobs`: they go on there without us.
+    """
 
     keeps_jobs: bool
-
-    def prepare(self, need: Need, tell: Tell, until: float) -> Ready:
-        """Find or make a Python that can do the work.
-
-        Raises:
-            WorkloadFailed: there is none; the error says how to install it.
-        """
-        ...
-
-    def push(self, need: Need, tell: Tell) -> None:
-        """Bring the workloads, or the user's folder, to the machine."""
-        ...
-
-    def start(self, ready: Ready, need: Need, work: Work) -> Job:
-        """Give the work as a job that `begin`, or `read`, starts; once, for each run."""
-        ...
 
     def resume(self, run_id: str, out_at: int, err_at: int) -> Job:
         """Go on with a job that was started before, from these places of its streams on.
@@ -183,4 +183,24 @@ class Host(Protocol):
 
     def close(self) -> None:
         """Close the connection."""
+        ...
+
+
+class Host(Remains, Protocol):
+    """An open connection to a machine."""
+
+    def prepare(self, need: Need, tell: Tell, until: float) -> Ready:
+        """Find or make a Python that can do the work.
+
+        Raises:
+            WorkloadFailed: there is none; the error says how to install it.
+        """
+        ...
+
+    def push(self, need: Need, tell: Tell) -> None:
+        """Bring the workloads, or the user's folder, to the machine."""
+        ...
+
+    def start(self, ready: Ready, need: Need, work: Work) -> Job:
+        """Give the work as a job that `begin`, or `read`, starts; once, for each run."""
         ...

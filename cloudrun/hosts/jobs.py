@@ -78,18 +78,20 @@ def command_script(
     )
 
 
-def start_script(folder: str, command: str, seconds: int) -> str:
+def start_script(folder: str, command: str, seconds: int, upload: str = "") -> str:
     """The script that starts a job on the machine; for the same folder, it starts one only.
 
     Args:
         folder: The job's folder on the machine, from the home.
         command: What `command_script` gives.
         seconds: The job's deadline, from now; the machine itself keeps it.
+        upload: A script to run when the job has ended (templates/upload.sh).
     """
     return scripts.render(
         "start.sh",
         folder=folder,
         command=command,
+        upload=upload,
         supervisor=scripts.text("supervisor.sh"),
         ttl=seconds,
         mark=_mark(folder),
@@ -163,7 +165,7 @@ class RemoteJob:
 
     def end(self) -> JobEnd:
         """How the job, whose streams are over, ended."""
-        return _read_end(self._state)
+        return read_end(self._state)
 
     def stop(self) -> None:
         """Ask the machine to end the job; see `Job.stop`."""
@@ -211,7 +213,12 @@ class RemoteJob:
                 yield chunk
 
 
-def _read_end(state: str) -> JobEnd:
+def read_end(state: str) -> JobEnd:
+    """How a job ended, by what its supervisor wrote down, or `lost`.
+
+    Raises:
+        BadData: it makes no sense.
+    """
     if state == "lost":
         return JobEnd(-1, "lost")
     end = _numbers(state)

@@ -23,7 +23,7 @@ from cloudrun.catalog.gpus import how_many
 from cloudrun.errors import CloudrunError, HostUnreachable, Unavailable, WorkloadFailed
 from cloudrun.hosts import describe, jobs, scripts, transfer
 from cloudrun.hosts.archive import Limits
-from cloudrun.hosts.base import NOBODY, Job, Person, Ready, Tell, Work
+from cloudrun.hosts.base import NOBODY, Job, Person, Ready, Tell, Upload, Work
 from cloudrun.hosts.connection import Connection, connect
 from cloudrun.hosts.link import Link
 from cloudrun.hosts.route import Hop
@@ -124,7 +124,8 @@ class SshHost:
         if need.command is not None:
             command = _users_command(ready, need.command, work)
         folder = _job_folder(work.run_id)
-        start = jobs.start_script(folder, command, work.seconds)
+        upload = _upload(work.upload, need.command) if work.upload else ""
+        start = jobs.start_script(folder, command, work.seconds, upload)
         return jobs.RemoteJob(self.link, folder, start=start)
 
     def resume(self, run_id: str, out_at: int, err_at: int) -> Job:
@@ -136,7 +137,7 @@ class SshHost:
         command = need.command
         if command is None:
             return 0
-        there = f"{project_folder(command)}/{command.results}"
+        there = _results_folder(command)
         pulled = self.link.insist(
             lambda connection: transfer.pull(
                 connection,
@@ -195,6 +196,17 @@ def _users_command(ready: Ready, command: Command, work: Work) -> str:
         then += [f'export PATH={quote(str(programs))}:"$PATH"', *_marked_as_used(ready.python)]
     environment = {"PYTHONUNBUFFERED": "1", **work.environment}
     return jobs.command_script(work.argv, project_folder(command), environment, then)
+
+
+def _upload(upload: Upload, command: Command | None) -> str:
+    """The script that stores what the job has left."""
+    urls = {f"{name}_url": url for name, url in upload.urls.items()}
+    results = _results_folder(command) if command else ""
+    return scripts.render("upload.sh", **urls, results=results, off="yes" if upload.off else "")
+
+
+def _results_folder(command: Command) -> str:
+    return f"{project_folder(command)}/{command.results}"
 
 
 def _marked_as_used(python: str) -> list[str]:

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Iterator
 
 from cloudrun.errors import CloudrunError, DeadlineReached, HostUnreachable
-from cloudrun.hosts.base import Host
+from cloudrun.hosts.base import Remains
 from cloudrun.launcher.current import Current, have
+from cloudrun.launcher.uploads import Stored
 from cloudrun.model.events import Noted, ResultsCame
 from cloudrun.model.run import now
 
@@ -17,7 +18,7 @@ _RESULTS_EVERY_S = 30.0
 _LOOK_EVERY_S = 5.0
 
 
-def pull(run: Current, host: Host) -> None:
+def pull(run: Current, host: Remains) -> None:
     """Bring home the results of the user's command that are new."""
     if run.row.need.command is not None:
         with run.pulling:
@@ -27,7 +28,7 @@ def pull(run: Current, host: Host) -> None:
 
 
 @contextlib.contextmanager
-def results_coming(run: Current, host: Host) -> Iterator[None]:
+def results_coming(run: Current, host: Remains) -> Iterator[None]:
     """Bring results home while the job runs, from time to time, beside following it."""
     over = threading.Event()
 
@@ -62,7 +63,7 @@ def machine_watched(run: Current) -> Iterator[None]:
             with contextlib.suppress(CloudrunError):
                 have(run.job).stop()
 
-    if run.is_rented:
+    if run.is_rented and not isinstance(run.host, Stored):
         threading.Thread(target=watch, daemon=True, name="machine").start()
     try:
         yield

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from cloudrun.errors import (
-    BadSettings,
+    BadData,
     CloudrunError,
     DeadlineReached,
     Interrupted,
@@ -152,15 +152,26 @@ def close(run: Current, problem: BaseException | None) -> Report:
             predicted_usd=run.plan.usd,
             outcome=outcome,
         )
-    try:
-        path = run.store.add(report) if report else None
-    except BadSettings as error:
-        error.try_this += " The report waits: 'cloudrun ps' stores it as soon as it can be."
-        raise
+    path = _store(run, report) if report else None
     run.journal.end_run(run.row.id, outcome, path)
     if problem is not None:
         raise _explained(run, problem, report) from problem.__cause__
     return have(report)
+
+
+def _store(run: Current, report: Report) -> str:
+    """Store the report; where that fails, it waits in the run's folder for the next cloudrun."""
+    recovery.put_aside(run.folder, report)
+    try:
+        path = run.store.add(report)
+    except BadData:
+        raise
+    except CloudrunError as error:
+        error.try_this += " The report waits: 'cloudrun ps' stores it as soon as it can be."
+        raise
+    with contextlib.suppress(OSError):
+        (run.folder / recovery.REPORT).unlink()
+    return path
 
 
 def _note_the_end(run: Current) -> None:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from cloudrun.errors import Bug, CloudrunError
-from cloudrun.hosts.base import Host, Job, JobEnd, Person, Ready
+from cloudrun.hosts.base import Job, JobEnd, Person, Ready, Remains
 from cloudrun.launcher import recovery
 from cloudrun.launcher.journal import Attempt, Journal, RunRow
 from cloudrun.model.events import Listener, Noted, PhaseStarted
@@ -48,7 +48,7 @@ class Current:
     machine: Machine | None = None
     paid_until: str | None = None
     gone: str | None = None
-    host: Host | None = None
+    host: Remains | None = None
     ready: Ready | None = None
     job: Job | None = None
     ended: JobEnd | None = None

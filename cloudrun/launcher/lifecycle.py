@@ -222,7 +222,7 @@ def _new_run(
     tell = _harmless(around.listener)
     with Journal(settings.places().state) as journal:
         found = recovery.recover(journal, around.listener)
-        row = RunRow(new_run_id(), now(), command, need, tuple(argv), str(where.location))
+        row = RunRow(new_run_id(), now(), command, need, tuple(argv), where.url)
         run = Current(row, journal, where, around.approve or _refuse_to_pay, tell, around.person)
         with _registered(run):
             for other in (*found.alive, *found.alone):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 from cloudrun.errors import (
     AccessDenied,
@@ -19,8 +20,8 @@ from cloudrun.errors import (
     Unavailable,
     WrongUsage,
 )
-from cloudrun.hosts.base import Chunk, Host, Work
-from cloudrun.launcher import closing, leaks, recovery
+from cloudrun.hosts.base import Chunk, Host, Remains, Upload, Work
+from cloudrun.launcher import closing, leaks, recovery, uploads
 from cloudrun.launcher.beside import machine_watched, pull, results_coming, taken_away
 from cloudrun.launcher.current import Current, have, phase_of, teller
 from cloudrun.launcher.provision import AtOnce, plan, provision
@@ -46,9 +47,9 @@ def go(run: Current) -> Report:
     try:
         if run.machine is None:
             begin(run)
+            _finish(run)
         else:
-            _reconnect(run)
-        _finish(run)
+            _go_on(run)
     except BaseException as error:  # noqa: BLE001 - raised again below
         problem = error
     if problem is not None and run.goes_on_without_us:
@@ -149,10 +150,39 @@ def _connect(run: Current) -> Host:
     return host
 
 
-def _reconnect(run: Current) -> None:
-    """Be at the job of an earlier cloudrun."""
+def _go_on(run: Current) -> None:
+    """Follow the job of an earlier cloudrun to its end, or take what its machine has stored."""
     run.tell(RunStarted(run.row.id, have(run.plan)))
-    run.host = host = _connect(run)
+    stored = _stored(run) if run.is_rented else None
+    try:
+        _take_up(run, stored or _connect(run))
+        _finish(run)
+    except (HostUnreachable, DeadlineReached) as problem:
+        if isinstance(run.host, uploads.Stored) or (
+            isinstance(problem, DeadlineReached) and run.gone is None
+        ):
+            raise
+        # The machine may have ended itself just now.
+        stored = _stored(run)
+        if stored is None:
+            raise
+        run.gone = None
+        _take_up(run, stored)
+        _finish(run)
+
+
+def _stored(run: Current) -> uploads.Stored | None:
+    """What the machine has stored, as far as the store can be asked."""
+    try:
+        return uploads.stored(run.store, run.row.id)
+    except CloudrunError as error:
+        run.tell(Noted(f"Whether the machine has stored its results cannot be seen: {error}"))
+        return None
+
+
+def _take_up(run: Current, host: Remains) -> None:
+    """Be at the job of an earlier cloudrun."""
+    run.host = host
     run.job = host.resume(run.row.id, *recovery.kept_bytes(run.folder))
     if run.stop_first:
         run.job.stop()
@@ -160,7 +190,8 @@ def _reconnect(run: Current) -> None:
 
 def start(run: Current) -> None:
     """Start the workloads, or the user's command; where it outlives us, the journal knows first."""
-    host, ready = have(run.host), have(run.ready)
+    # What a run begins on is a whole host.
+    host, ready = cast(Host, have(run.host)), have(run.ready)
     need, seconds = run.row.need, max(1, int(run.until - time.monotonic()))
     argv: tuple[str, ...] = (
         *("work.py", "--workload", need.workload),
@@ -170,7 +201,19 @@ def start(run: Current) -> None:
         argv = need.command.argv
     if host.keeps_jobs:
         run.journal.set_job(run.row.id, later(seconds))
-    run.job = host.start(ready, need, Work(run.row.id, argv, seconds, run.environment))
+    upload = _upload(run, seconds) if run.detach else None
+    run.job = host.start(ready, need, Work(run.row.id, argv, seconds, run.environment, upload))
+
+
+def _upload(run: Current, seconds: int) -> Upload | None:
+    """How the machine is to store what a detached job leaves, when its store can be written so."""
+    try:
+        urls = uploads.urls(run.store, run.row.id, seconds)
+    except CloudrunError as error:
+        run.tell(Noted(f"What the job makes waits on its machine for you: {error}"))
+        return None
+    off = run.is_rented and uploads.may_power_off(have(run.offer).provider, run.row.need)
+    return Upload(urls, off) if urls else None
 
 
 def _finish(run: Current) -> None:
@@ -304,7 +347,7 @@ def _stop(run: Current) -> None:
     _collect(run, have(run.host))
 
 
-def _collect(run: Current, host: Host) -> None:
+def _collect(run: Current, host: Remains) -> None:
     """Bring home the rest, and with the results of the user's command what its machine is."""
     if run.row.need.command is None:
         return

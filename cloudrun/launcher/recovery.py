@@ -10,19 +10,22 @@ from pathlib import Path
 
 import msgspec
 
-from cloudrun.errors import CloudrunError
+from cloudrun.errors import BadData, CloudrunError
+from cloudrun.launcher import uploads
 from cloudrun.launcher.journal import Attempt, Journal, RunLock, RunRow, StepRow, StrangeRow
 from cloudrun.model.events import Listener, Noted
 from cloudrun.model.machine import Machine, usd_between
-from cloudrun.model.run import PHASES, now
+from cloudrun.model.run import PHASES, now, rfc3339
 from cloudrun.providers import base as providers
 from cloudrun.providers import keys, patience
 from cloudrun.reports import build
 from cloudrun.reports.schema import Report, Timing
-from cloudrun.reports.store import Store
+from cloudrun.reports.store import Store, open_store, read_file
 
 OUT = "out"
 ERR = "err"
+# The report, for as long as it is not stored.
+REPORT = "report.json"
 _LAST_WORDS_BYTES = 4000
 # What a dead run left is ended on the way of another command, which must not wait for long
 # where there is no network; the next command tries again.
@@ -51,16 +54,22 @@ def recover(journal: Journal, listener: Listener) -> Recovered:
     for strange in journal.strange_runs():
         listener(Noted(_left_alone(strange)))
     alive, alone = [], []
+    out_of_reach: dict[str, CloudrunError] = {}
     for row in journal.open_runs():
-        lock = RunLock(journal.run_folder(row.id))
+        folder = journal.run_folder(row.id)
+        lock = RunLock(folder)
         try:
+            report = waiting(folder)
             if not lock.is_free():
                 alive.append(row)
-            elif row.job_deadline is not None and not _is_gone(row):
+            elif report is None and _goes_on(row, listener, out_of_reach):
                 alone.append(row)
             # Another cloudrun may have been here between the look and the lock.
             elif lock.take(is_follower=False) and journal.is_open(row.id):
-                _end_dead_run(journal, row, listener)
+                if report is not None:
+                    _store_now(journal, row, report, listener, out_of_reach)
+                else:
+                    _end_dead_run(journal, row, listener, out_of_reach)
         except (OSError, ValueError, msgspec.MsgspecError) as error:
             # One run's folder or rows are damaged; the others are recovered all the same.
             listener(Noted(f"Run {row.id} cannot be recovered: {error}"))
@@ -126,6 +135,24 @@ def terminate(run_id: str, attempts: Sequence[Attempt], machine: Machine | None)
     return now()
 
 
+def _goes_on(row: RunRow, listener: Listener, out_of_reach: dict[str, CloudrunError]) -> bool:
+    """Whether a run's job goes on without us, or its machine has stored what it made.
+
+    The latter is so too where the store cannot be asked just now.
+    """
+    if row.job_deadline is None or not _is_gone(row):
+        return row.job_deadline is not None
+    if row.store in out_of_reach:
+        return True
+    try:
+        if uploads.stored(open_store(row.store, _ON_THE_WAY_S), row.id) is None:
+            return False
+        listener(Noted(f"Run {row.id} has ended. Bring it home: cloudrun attach {row.id}"))
+    except CloudrunError as error:
+        out_of_reach[row.store] = error
+    return True
+
+
 def _is_gone(row: RunRow) -> bool:
     """Whether a rented machine has ended itself, its deadline being past."""
     machine = row.machine
@@ -143,7 +170,9 @@ def _left_alone(row: StrangeRow) -> str:
     )
 
 
-def _end_dead_run(journal: Journal, row: RunRow, listener: Listener) -> None:
+def _end_dead_run(
+    journal: Journal, row: RunRow, listener: Listener, out_of_reach: dict[str, CloudrunError]
+) -> None:
     try:
         if row.machine is not None and row.machine.since is not None:
             listener(Noted(f"Ending what is left of run {row.id} ..."))
@@ -153,21 +182,59 @@ def _end_dead_run(journal: Journal, row: RunRow, listener: Listener) -> None:
         listener(Noted(_still_there(row, error)))
         return
     report = _report_of(journal, row, ended)
+    cut_off = f"Run {row.id} was cut off before its end"
+    if report is None:
+        journal.end_run(row.id, "failed", None)
+        listener(Noted(f"{cut_off}; it had measured nothing yet."))
+        return
+    listener(Noted(f"{cut_off}; what it measured is kept."))
+    put_aside(journal.run_folder(row.id), report)
+    _store_now(journal, row, report, listener, out_of_reach)
+
+
+def put_aside(folder: Path, report: Report) -> None:
+    """Keep a report in its run's folder until it is stored, so that it is not made again."""
+    with contextlib.suppress(OSError):
+        (folder / REPORT).write_bytes(report.to_json())
+
+
+def waiting(folder: Path) -> Report | None:
+    """The report of a run that has come to its end, but could not store it."""
+    path = folder / REPORT
     try:
-        path = _keep(Store(Path(row.store)), report) if report else None
+        return read_file(path, str(path)) if path.exists() else None
+    except BadData:
+        return None
+
+
+def _store_now(
+    journal: Journal,
+    row: RunRow,
+    report: Report,
+    listener: Listener,
+    out_of_reach: dict[str, CloudrunError],
+) -> None:
+    """Store a report that waits. A store of `out_of_reach` is not asked once more."""
+    try:
+        if row.store in out_of_reach:
+            raise out_of_reach[row.store]
+        store = open_store(row.store, patience_s=_ON_THE_WAY_S)
+        path = _keep(store, report)
     except CloudrunError as error:
         # The run stays open, so that the next cloudrun tries again.
+        out_of_reach[row.store] = error
         listener(Noted(f"The report of run {row.id} still waits to be stored: {error}"))
         return
-    journal.end_run(row.id, report.outcome if report else "failed", path)
-    kept = f"what it measured is kept: {Store(Path(row.store)).show_command(row.id)}"
-    told = kept if report else "it had measured nothing yet"
-    listener(Noted(f"Run {row.id} was cut off before its end; {told}."))
+    journal.end_run(row.id, report.outcome, path)
+    with contextlib.suppress(OSError):
+        (journal.run_folder(row.id) / REPORT).unlink()
+    listener(Noted(f"The report of run {row.id} is stored: {store.show_command(row.id)}"))
 
 
 def _keep(store: Store, report: Report) -> str:
     """Store the report, unless the run could do that itself before it was cut off."""
-    stored = (entry.path for entry in store.entries() if entry.id == report.id)
+    since = rfc3339(datetime.fromisoformat(report.created))
+    stored = (entry.path for entry in store.entries(since) if entry.id == report.id)
     return next(stored, None) or store.add(report)
 
 

@@ -1,4 +1,4 @@
-"""Collect reports into a store: from files, folders, zip files and standard input.
+"""Collect reports into a store: from files, folders, zip files, buckets and standard input.
 
 Nothing is unpacked to disk, no link in a folder is followed, and no zip file in
 a zip file is opened. One document is in memory at a time.
@@ -6,7 +6,6 @@ a zip file is opened. One document is in memory at a time.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import sys
@@ -18,9 +17,10 @@ from typing import IO, Literal, NamedTuple
 
 from cloudrun.errors import BadData
 from cloudrun.notebooks.read import MOST_BYTES, harvest
+from cloudrun.reports.bucket import SCHEMES
 from cloudrun.reports.build import complete
 from cloudrun.reports.schema import Report
-from cloudrun.reports.store import Store
+from cloudrun.reports.store import Store, open_store
 
 _SUFFIXES = (".ipynb", ".json", ".jsonl", ".log", ".txt", ".zip")
 _MOST_FILES = 100_000
@@ -64,11 +64,11 @@ def collect(sources: Iterable[str], store: Store) -> Iterator[Row]:
     """Look through sources in order and store each report that the store does not have.
 
     Args:
-        sources: Paths of files and folders; `-` is standard input.
+        sources: Paths of files and folders, and URLs of buckets; `-` is standard input.
         store: Where the reports go.
 
     Raises:
-        BadSettings: the store cannot be written.
+        CloudrunError: the store cannot be written, or a bucket cannot be read.
     """
     known = _known(store)
     for source in sources:
@@ -85,15 +85,7 @@ def collect(sources: Iterable[str], store: Store) -> Iterator[Row]:
 
 def _known(store: Store) -> dict[str, str]:
     """The paths of the reports in the store, by their ids."""
-    known = {}
-    for entry in store.entries():
-        if entry.id:
-            known[entry.id] = entry.path
-            continue
-        # Somebody has put it there by hand, under a name of his own.
-        with contextlib.suppress(BadData):
-            known[store.read(entry).id] = entry.path
-    return known
+    return {entry.id: entry.path for entry in store.identified(store.entries()) if entry.id}
 
 
 def _keep(report: Report, source: str, name: str, store: Store, known: dict[str, str]) -> Row:
@@ -114,6 +106,9 @@ def _documents(source: str) -> Iterator[Document]:
         data = sys.stdin.buffer.read(MOST_BYTES + 1)
         yield from _opened("standard input", data)
         return
+    if source.partition("://")[0] in SCHEMES:
+        yield from _bucket(open_store(source))
+        return
     path = Path(source)
     if "://" in source and not path.exists():
         yield _problem(source, f"{source} is no file.", "", "Download it first.")
@@ -129,6 +124,16 @@ def _documents(source: str) -> Iterator[Document]:
 
 def _problem(name: str, what: str, why: str = "", try_this: str = "") -> Document:
     return Document(name, b"", BadData(what, why, try_this))
+
+
+def _bucket(store: Store) -> Iterator[Document]:
+    """The reports of another store."""
+    for entry in store.entries():
+        name = f"{store.url}/{entry.path}"
+        try:
+            yield Document(name, store.read_whole(entry)[1])
+        except BadData as error:
+            yield Document(name, b"", error)
 
 
 def _folder(folder: Path) -> Iterator[Document]:

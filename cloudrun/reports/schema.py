@@ -217,12 +217,7 @@ def parse(data: bytes, name: str) -> Report:
     Raises:
         BadData: it is not a report, is damaged, too large, or of another version.
     """
-    if len(data) > MOST_BYTES:
-        raise BadData(
-            f"The report {name} is {len(data) // 2**20} MiB large.",
-            f"No report is larger than {MOST_BYTES // 2**20} MiB, so this is none.",
-            "Look at where it came from.",
-        )
+    check_size(len(data), name)
     data = data.removeprefix(codecs.BOM_UTF8)
     try:
         head = _head_decoder.decode(data)
@@ -243,6 +238,29 @@ def parse(data: bytes, name: str) -> Report:
             f"{str(error).rstrip('.')[:300]}.",
             "Take a fresh copy from where it was made.",
         ) from error
+
+
+def check_size(size: int, name: str) -> None:
+    """Refuse what is too large to be a report, `size` in bytes.
+
+    Raises:
+        BadData: it is.
+    """
+    if size > MOST_BYTES:
+        raise BadData(
+            f"The report {name} is {size // 2**20} MiB large.",
+            f"No report is larger than {MOST_BYTES // 2**20} MiB, so this is none.",
+            "Look at where it came from.",
+        )
+
+
+def decode(data: bytes) -> Report:
+    """Read what this version of cloudrun itself has written; `parse` is for all else.
+
+    Raises:
+        msgspec.MsgspecError: it is damaged.
+    """
+    return _report_decoder.decode(data)
 
 
 def json_schema() -> dict[str, Any]:

@@ -1,144 +1,126 @@
-"""Where reports are kept: one immutable object a report, named so that a listing tells much.
+"""Where reports are kept: one immutable object a report, under a name that tells much (`names`).
 
-    2026/11/24/081251.204Z_local_cpu_passed_k3f9x2m7w0ab.json
-
-The folders are the day of the run in UTC; then the time, the provider, the
-GPU, the outcome and the report's id. An object appears whole or not at all
-and is never overwritten, so any number of writers need no lock.
+An object appears whole or not at all and is never overwritten, so any number of
+writers need no lock. What was read of it is remembered in an index, which is only
+a cache (`index`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import shlex
-import stat
-import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime
+from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
+import msgspec
+
 from cloudrun import settings
-from cloudrun.errors import BadData, BadSettings, CloudrunError, WrongUsage
-from cloudrun.model.run import rfc3339
+from cloudrun.errors import BadData, WrongUsage
 from cloudrun.model.words import nearest
-from cloudrun.reports.schema import MOST_BYTES, Report, parse
+from cloudrun.reports import facts, index
+from cloudrun.reports.bucket import PATIENCE_S, SCHEMES, Bucket, open_bucket
+from cloudrun.reports.folder import Folder, read_bytes
+from cloudrun.reports.names import MONTH, YEAR, Entry, entry_of, name_of
+from cloudrun.reports.schema import MOST_BYTES, Report, check_size, decode, parse
 
-if TYPE_CHECKING:
-    from obstore.store import LocalStore
+T = TypeVar("T")
 
-_NAME = re.compile(
-    r"^(?P<day>\d{4}/\d{2}/\d{2})/(?P<time>\d{6}\.\d{3}Z)"
-    r"_(?P<provider>[a-z0-9-]+)_(?P<gpu>[a-z0-9-]+)"
-    r"_(?P<outcome>passed|failed|partial)_(?P<id>[A-Za-z0-9_-]+)\.json$"
-)
+# So many objects are looked up, and read where need be, at a time.
+_AT_ONCE = 200
 # A scheme has two letters or more; one letter is a drive of Windows.
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):(/{0,2})")
-# Room for a report and its temporary twin; less than this is a full disk.
-_ROOM_BYTES = 4 * 2**20
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One object in a store, and what its name tells. An alien name tells nothing but itself."""
-
-    path: str
-    size: int
-    id: str = ""
-    created: str = ""
-    provider: str = ""
-    gpu: str = ""
-    outcome: str = ""
 
 
 @dataclass(frozen=True)
 class Store:
-    """A store of reports in a folder; `location` is the folder's full path."""
+    """A store of reports; `place` keeps its objects."""
 
-    location: Path
+    place: Folder | Bucket
+
+    @property
+    def url(self) -> str:
+        """What `--store` would name it: a folder's full path, or a bucket's URL."""
+        return self.place.url
 
     def check_writable(self) -> None:
         """Make sure, before work starts, that a report can be written here.
 
         Raises:
-            BadSettings: the folder cannot be made or written to, or the disk is full.
+            CloudrunError: it cannot.
         """
-        try:
-            self.location.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.location) as probe:
-                probe.write(b"\0" * _ROOM_BYTES)
-                probe.flush()
-                os.fsync(probe.fileno())
-        except OSError as error:
-            raise _cannot_write(self.location, error) from error
+        self.place.check_writable()
 
     def show_command(self, report_id: str) -> str:
         """The command that shows a report of this store."""
-        elsewhere = self.location != settings.places().store
-        where = f" --store {shlex.quote(str(self.location))}" if elsewhere else ""
+        elsewhere = self.url != str(settings.places().store)
+        where = f" --store {shlex.quote(self.url)}" if elsewhere else ""
         return f"cloudrun report show {report_id}{where}"
 
     def add(self, report: Report) -> str:
-        """Write a report; returns its path in the store.
+        """Write a report; returns its path in the store. The same once more is no error.
 
         Raises:
-            BadSettings: it cannot be written; nothing of it is left.
-            BadData: a report of this name is there already.
+            CloudrunError: it cannot be written; nothing of it is left.
+            BadData: another report of this name is there already.
         """
-        path = name_of(report)
-        from obstore.exceptions import AlreadyExistsError, BaseError
-
+        path, data = name_of(report), report.to_json()
         try:
-            self._objects().put(path, report.to_json(), mode="create")
-        except AlreadyExistsError as error:
+            self.place.put(path, data)
+        except FileExistsError as error:
+            # It may be our own: written by a call of which the answer was lost.
+            if self.place.get(path) == data:
+                return path
             raise BadData(
                 f"The report {report.id} is in the store already.",
                 "Reports are never overwritten.",
                 f"Look at it: {self.show_command(report.id)}",
             ) from error
-        except (BaseError, OSError) as error:
-            raise _cannot_write(self.location, error) from error
         return path
 
-    def entries(self) -> Iterator[Entry]:
-        """List what is in the store, newest first; files of unknown names come last.
+    def entries(self, since: str = "") -> Iterator[Entry]:
+        """List what is in the store, newest first; objects of strange names come last.
 
-        Only names are read. An empty or missing folder has no entries.
+        Only names are read, month by month, so whoever stops early has asked for little.
+
+        Args:
+            since: No report that was created before this (RFC 3339, UTC, milliseconds),
+                as far as names tell.
 
         Raises:
-            BadSettings: the folder cannot be read.
+            CloudrunError: the store cannot be read.
         """
-        found = [_entry(path, size) for path, size in self._files()]
-        yield from sorted(found, key=lambda entry: (entry.created, entry.path), reverse=True)
+        strange: list[Entry] = []
+        folders: list[str] = []
+        for year in self._newest_first("", YEAR, strange, folders):
+            if year < since[:4]:
+                break
+            for month in self._newest_first(year, MONTH, strange, folders):
+                if month < since[:7].replace("-", "/"):
+                    break
+                found = list(self.place.below(month))
+                strange += [entry for entry in found if not entry.id]
+                named = (entry for entry in found if entry.id and entry.created >= since)
+                yield from sorted(named, key=lambda entry: entry.path, reverse=True)
+        for folder in folders:
+            strange += self.place.below(folder)
+        yield from sorted(strange, key=lambda entry: entry.path)
 
-    def _files(self) -> Iterator[tuple[str, int]]:
-        """The JSON files of the store and their sizes; what else lies there is not ours.
-
-        Walked by hand: to obstore one name that no cloud could hold, or one
-        folder that may not be read, is the end of the whole list.
-        """
-
-        def cannot_read(error: OSError) -> None:
-            # A part that may not be read hides only itself; the whole is an error.
-            if error.filename == str(self.location) and error.errno != errno.ENOENT:
-                raise BadSettings(
-                    f"The store {self.location} cannot be read.",
-                    f"{_reason(error)}.",
-                    "Look at the folder's permissions, or name another with --store.",
-                ) from error
-
-        for folder, _, names in os.walk(self.location, onerror=cannot_read):
-            for name in names:
-                path = Path(folder, name)
-                with contextlib.suppress(OSError):
-                    status = path.stat()
-                    if name.endswith(".json") and stat.S_ISREG(status.st_mode):
-                        yield path.relative_to(self.location).as_posix(), status.st_size
+    def _newest_first(
+        self, prefix: str, ours: re.Pattern[str], strange: list[Entry], folders: list[str]
+    ) -> list[str]:
+        """The folders in `prefix` that are ours, newest first; the rest goes to the lists."""
+        below, objects = self.place.level(prefix)
+        strange += objects
+        folders += sorted(folder for folder in below if not ours.fullmatch(folder))
+        return sorted((folder for folder in below if ours.fullmatch(folder)), reverse=True)
 
     def read(self, entry: Entry) -> Report:
         """Read one report.
@@ -147,14 +129,65 @@ class Store:
             BadData: it is damaged, is no report, is another than its name says, or
                 cannot be read.
         """
-        report = read_file(self.location / entry.path, entry.path)
-        if entry.id not in ("", report.id):
-            raise BadData(
-                f"The report {entry.path} is another than its name says.",
-                f"Within, it calls itself '{report.id}'.",
-                "Take a fresh copy from where it was made.",
-            )
-        return report
+        return self.read_whole(entry)[0]
+
+    def read_whole(self, entry: Entry) -> tuple[Report, bytes]:
+        """As `read`, and the bytes that it was read from."""
+        check_size(entry.size, entry.path)
+        data = self.place.get(entry.path)
+        return _checked(data, entry), data
+
+    def slim(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Report | BadData]]:
+        """Reports without their raw samples, in order, each with its entry; or what is wrong.
+
+        What the index remembers is not read again. Some hundred are in memory at a time.
+
+        Raises:
+            CloudrunError: the store as a whole cannot be read.
+        """
+        return self._known(entries, "slim", _slim_of)
+
+    def facts(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, dict[str, Any] | BadData]]:
+        """As `slim`, what a list says of the reports (`reports.facts.facts`)."""
+        return self._known(entries, "facts", _facts_of)
+
+    def _known(
+        self,
+        entries: Iterable[Entry],
+        column: index.Column,
+        decode: Callable[[bytes], T | BadData],
+    ) -> Iterator[tuple[Entry, T | BadData]]:
+        waiting = iter(entries)
+        with index.opened(self.url) as remembered:
+            while some := list(islice(waiting, _AT_ONCE)):
+                known = _decoded(remembered.get(column, some), decode)
+                fresh = self._look_into([entry for entry in some if entry.path not in known])
+                remembered.put([look.row for look in fresh if look.lasts])
+                known |= {look.row.entry.path: decode(getattr(look.row, column)) for look in fresh}
+                for entry in some:
+                    yield entry, known[entry.path]
+
+    def _look_into(self, entries: list[Entry]) -> list[_Look]:
+        pool = ThreadPoolExecutor(self.place.at_once)
+        try:
+            return list(pool.map(self._look, entries))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _look(self, entry: Entry) -> _Look:
+        """Read one object for the index."""
+        try:
+            check_size(entry.size, entry.path)
+            data = self.place.get(entry.path)
+        except BadData as error:
+            # It may well be readable the next time.
+            return _Look(_row_of_problem(entry, error), entry.size > MOST_BYTES)
+        try:
+            report = _checked(data, entry)
+        except BadData as error:
+            return _Look(_row_of_problem(entry, error), True)
+        told = msgspec.json.encode(facts.facts(report))
+        return _Look(index.Row(entry, told, _packed(facts.slim(report))), True)
 
     def find(self, wanted: str) -> Entry:
         """Find the entry of a report by its id, any unique beginning of it, or `last`.
@@ -162,59 +195,123 @@ class Store:
         Raises:
             WrongUsage: there is none, or several.
         """
-        known = [self._identified(entry) for entry in self.entries()]
-        if wanted == "last" and known:
-            return known[0]
-        fits = [entry for entry in known if wanted and entry.id.startswith(wanted)]
-        exact = [entry for entry in fits if entry.id == wanted]
-        if len(exact or fits) == 1:
-            return (exact or fits)[0]
+        entries = self.entries()
+        if wanted == "last":
+            for entry in entries:
+                return entry
+        fits: dict[str, Entry] = {}
+        none = True
+        for entry in self.identified(entries):
+            none = False
+            if wanted and entry.id.startswith(wanted):
+                # Of several copies the newest name, and a name of ours, goes first.
+                fits.setdefault(entry.id, entry)
+        if wanted in fits or len(fits) == 1:
+            return fits.get(wanted) or next(iter(fits.values()))
         if fits:
             raise WrongUsage(
                 f"'{wanted}' could be any of {len(fits)} reports.",
                 "",
-                "Write more of its id: " + ", ".join(entry.id for entry in fits[:5]),
+                "Write more of its id: " + ", ".join(islice(fits, 5)),
             )
         raise WrongUsage(
-            f"There is no report '{wanted}' in {self.location}."
-            if known
-            else f"There is no report in {self.location} yet.",
+            f"There is no report in {self.url} yet."
+            if none
+            else f"There is no report '{wanted}' in {self.url}.",
             "",
-            "See what is there: cloudrun report list" if known else "Make one: cloudrun launch",
+            "Make one: cloudrun launch" if none else "See what is there: cloudrun report list",
         )
 
-    def _identified(self, entry: Entry) -> Entry:
-        """An entry whose name tells nothing, as the report in it has it, if it is one."""
-        if entry.id:
-            return entry
-        try:
-            report = self.read(entry)
-        except BadData:
-            return entry
-        return replace(entry, id=report.id, created=rfc3339(datetime.fromisoformat(report.created)))
-
-    def _objects(self) -> LocalStore:
-        from obstore.store import LocalStore
-
-        return LocalStore(self.location, mkdir=True)
+    def identified(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """The entries, those of strange names with what the reports themselves say."""
+        for strange, some in groupby(entries, key=lambda entry: not entry.id):
+            if not strange:
+                yield from some
+                continue
+            for entry, report in self.slim(some):
+                yield entry if isinstance(report, BadData) else _named(entry, report)
 
 
-def open_store(url: str) -> Store:
-    """Open the store that `url` names: a folder's path, or `file://` and its path.
+class _Look(NamedTuple):
+    """What one object turned out to be; `lasts`: it will be the same the next time."""
+
+    row: index.Row
+    lasts: bool
+
+
+def _checked(data: bytes, entry: Entry) -> Report:
+    report = parse(data, entry.path)
+    if entry.id not in ("", report.id):
+        raise BadData(
+            f"The report {entry.path} is another than its name says.",
+            f"Within, it calls itself '{report.id}'.",
+            "Take a fresh copy from where it was made.",
+        )
+    return report
+
+
+def _named(entry: Entry, report: Report) -> Entry:
+    """An entry with what its report's own name would tell."""
+    told = entry_of(name_of(report), entry.size, entry.stamp)
+    return replace(told, path=entry.path)
+
+
+def _row_of_problem(entry: Entry, error: BadData) -> index.Row:
+    sentences = [error.what, error.why, error.try_this]
+    return index.Row(entry, msgspec.json.encode(sentences), _packed(sentences))
+
+
+def _packed(value: Any) -> bytes:
+    return zlib.compress(msgspec.json.encode(value), 1)
+
+
+def _facts_of(data: bytes) -> dict[str, Any] | BadData:
+    told = msgspec.json.decode(data, type=dict[str, Any] | list[str])
+    return BadData(*told) if isinstance(told, list) else told
+
+
+def _slim_of(data: bytes) -> Report | BadData:
+    told = zlib.decompress(data)
+    if told.startswith(b"["):
+        return BadData(*msgspec.json.decode(told, type=list[str]))
+    return decode(told)
+
+
+def _decoded(
+    found: dict[str, bytes], decode: Callable[[bytes], T | BadData]
+) -> dict[str, T | BadData]:
+    """What can be made of the index's bytes; what cannot is not known."""
+    known = {}
+    for path, data in found.items():
+        with contextlib.suppress(msgspec.MsgspecError, zlib.error, TypeError):
+            known[path] = decode(data)
+    return known
+
+
+def open_store(url: str, patience_s: float = PATIENCE_S) -> Store:
+    """Open the store that `url` names; nothing is asked of anybody yet.
+
+    Args:
+        url: A folder's path, `file://` and its path, or a bucket: `s3://BUCKET/PREFIX`,
+            and so `gs://` and `az://`.
+        patience_s: How long a bucket that gives no answer is asked again, in seconds.
 
     Raises:
         WrongUsage: it names something that cannot be a store.
     """
     scheme = _SCHEME.match(url)
+    if scheme and scheme[1] in SCHEMES and scheme[2] == "//":
+        return Store(open_bucket(url, patience_s))
     rest = url[scheme.end() :] if scheme else url
     if scheme and (scheme[1] != "file" or scheme[2] != "//"):
-        like_file = nearest(scheme[1], ["file"])
+        close = nearest(scheme[1], ["file", *SCHEMES])
+        rest = rest.strip("/")
         raise WrongUsage(
             f"'{url}' is no store that this version of cloudrun can use.",
-            "A store is a folder: a path, or file:// and a path.",
-            f"Did you mean 'file:///{rest.strip('/')}'?"
-            if like_file
-            else "Write a folder, such as ./reports",
+            "A store is a folder, or a bucket: s3://, gs:// or az://.",
+            f"Did you mean '{close}://{'/' if close == 'file' else ''}{rest}'?"
+            if close
+            else "Write a folder, such as ./reports, or s3://BUCKET/PREFIX",
         )
     if scheme:
         host, _, below = rest.partition("/")
@@ -234,7 +331,7 @@ def open_store(url: str) -> Store:
             "A store is a folder.",
             f"Did you mean '{path.parent}'?",
         )
-    return Store(path.absolute())
+    return Store(Folder(path.absolute()))
 
 
 def read_file(path: Path, name: str) -> Report:
@@ -243,58 +340,4 @@ def read_file(path: Path, name: str) -> Report:
     Raises:
         BadData: it is damaged, is no report, too large, or cannot be read.
     """
-    try:
-        # Not a pipe and not a device: they may have no end.
-        if not path.is_file():
-            raise FileNotFoundError(errno.ENOENT, "There is no such file", str(path))
-        with path.open("rb") as file:
-            return parse(file.read(MOST_BYTES + 1), name)
-    except OSError as error:
-        raise BadData(
-            f"The report {name} cannot be read.", f"{_reason(error)}.", "See: cloudrun report list"
-        ) from error
-
-
-def name_of(report: Report) -> str:
-    """The path of a report in every store: see the module's docstring."""
-    created = rfc3339(datetime.fromisoformat(report.created))
-    day, _, time = created.partition("T")
-    environment = report.environment
-    gpu = environment.gpus[0].name if environment and environment.gpus else "cpu"
-    parts = (
-        time.replace(":", ""),
-        _slug(report.machine.provider),
-        _slug(gpu),
-        report.outcome,
-        report.id,
-    )
-    return f"{day.replace('-', '/')}/{'_'.join(parts)}.json"
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "unknown"
-
-
-def _entry(path: str, size: int) -> Entry:
-    told = _NAME.match(path)
-    if told is None:
-        return Entry(path, size)
-    time = told["time"]
-    created = f"{told['day'].replace('/', '-')}T{time[0:2]}:{time[2:4]}:{time[4:]}"
-    return Entry(path, size, told["id"], created, told["provider"], told["gpu"], told["outcome"])
-
-
-def _cannot_write(location: Path, error: BaseException) -> CloudrunError:
-    return BadSettings(
-        f"Reports cannot be written to {location}.",
-        f"{_reason(error)}.",
-        "Free some room or name another folder with --store, or set CLOUDRUN_HOME.",
-    )
-
-
-def _reason(error: BaseException) -> str:
-    """The system's own word for what is wrong: `No space left on device`."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    quoted = re.search(r'message: "([^"]+)"', str(error))
-    return quoted[1] if quoted else str(error).splitlines()[0].rstrip(".")
+    return parse(read_bytes(path, name), name)

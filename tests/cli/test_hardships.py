@@ -65,20 +65,20 @@ def test_nohup_is_respected() -> None:
 
 
 def test_odd_things_in_a_store_hide_nothing(cloudrun: Cloudrun, store: Store) -> None:
-    (store.location / "loop").symlink_to(store.location)
-    (store.location / "dangling.json").symlink_to(store.location / "nowhere")
-    (store.location / "with\nnewline \x1b[2J").write_text("x")
-    (store.location / "README.txt").write_text("x")
-    (store.location / "folder.json").mkdir()
-    os.mkfifo(store.location / "pipe.json")
-    (store.location / os.fsdecode(b"\xff\xfe.txt")).write_text("x")
+    (store.place.location / "loop").symlink_to(store.place.location)
+    (store.place.location / "dangling.json").symlink_to(store.place.location / "nowhere")
+    (store.place.location / "with\nnewline \x1b[2J").write_text("x")
+    (store.place.location / "README.txt").write_text("x")
+    (store.place.location / "folder.json").mkdir()
+    os.mkfifo(store.place.location / "pipe.json")
+    (store.place.location / os.fsdecode(b"\xff\xfe.txt")).write_text("x")
     done = cloudrun("report", "list")
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 2
 
 
 def test_a_report_from_a_friend_is_listed_and_shown(cloudrun: Cloudrun, store: Store) -> None:
-    (store.location / "friend.json").write_bytes(report(id="friendly").to_json())
+    (store.place.location / "friend.json").write_bytes(report(id="friendly").to_json())
     assert "friendly" in cloudrun("report", "list").stdout
     assert "friendly" in cloudrun("report", "show", "friendly").stdout
 
@@ -109,7 +109,7 @@ def test_the_time_of_a_report_is_shown_in_utc(cloudrun: Cloudrun, store: Store) 
 
 def test_a_report_of_a_day_that_never_was_is_damaged(cloudrun: Cloudrun, store: Store) -> None:
     text = report().to_json().replace(b"2026-11-24T08:12:51", b"2026-02-31T08:12:51")
-    (store.location / "never.json").write_bytes(text)
+    (store.place.location / "never.json").write_bytes(text)
     assert cloudrun("report", "list").returncode == 65
 
 
@@ -133,8 +133,8 @@ def test_clumsy_words_are_no_bug(cloudrun: Cloudrun, arguments: str, status: int
 
 
 def test_a_file_url_is_decoded(home: Path) -> None:
-    assert open_store("file:///a/b%20c").location == Path("/a/b c")
-    assert open_store("file://localhost/a").location == Path("/a")
+    assert open_store("file:///a/b%20c").place.location == Path("/a/b c")
+    assert open_store("file://localhost/a").place.location == Path("/a")
 
 
 def test_a_settings_file_of_notepads_is_read(cloudrun: Cloudrun, home: Path) -> None:

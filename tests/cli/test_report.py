@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from cloudrun.cli.report import command
+from cloudrun.errors import WrongUsage
 from cloudrun.model.columns import width_of
+from cloudrun.model.run import rfc3339
 from cloudrun.reports import schema
 from cloudrun.reports.store import Store, open_store
 from tests.conftest import Cloudrun
-from tests.doubles.reports import CPU, document, report
+from tests.doubles.reports import CPU, T4, document, report
 
 
 @pytest.fixture
@@ -63,10 +68,12 @@ def test_list_as_json_has_the_runs(cloudrun: Cloudrun, store: Store) -> None:
 
 
 def test_damaged_ones_are_named_and_the_others_listed(cloudrun: Cloudrun, store: Store) -> None:
-    whole = next(store.location.rglob("*firstone.json"))
+    whole = next(store.place.location.rglob("*firstone.json"))
     whole.write_bytes(whole.read_bytes()[:200])
-    (store.location / "future.json").write_text(json.dumps(document(schema="cloudrun.report/v9")))
-    (store.location / "holiday.jpg").write_bytes(b"\xff\xd8\xff")
+    (store.place.location / "future.json").write_text(
+        json.dumps(document(schema="cloudrun.report/v9"))
+    )
+    (store.place.location / "holiday.jpg").write_bytes(b"\xff\xd8\xff")
     done = cloudrun("report", "list")
     assert done.returncode == 65
     assert "secondone" in done.stdout
@@ -81,7 +88,7 @@ def test_damaged_ones_are_named_and_the_others_listed(cloudrun: Cloudrun, store:
 
 
 def test_a_damaged_one_shown_is_bad_data(cloudrun: Cloudrun, store: Store) -> None:
-    whole = next(store.location.rglob("*firstone.json"))
+    whole = next(store.place.location.rglob("*firstone.json"))
     whole.write_bytes(whole.read_bytes()[:200])
     done = cloudrun("report", "show", "firstone")
     assert done.returncode == 65
@@ -99,7 +106,7 @@ def test_a_hostile_report_is_harmless_and_listed(cloudrun: Cloudrun, store: Stor
 
 
 def test_show_takes_an_id_a_beginning_a_file_and_last(cloudrun: Cloudrun, store: Store) -> None:
-    file = next(store.location.rglob("*firstone.json"))
+    file = next(store.place.location.rglob("*firstone.json"))
     for name in ("firstone", "first", str(file)):
         assert "firstone" in cloudrun("report", "show", name).stdout
     assert "secondone" in cloudrun("report", "show").stdout
@@ -127,3 +134,68 @@ def test_schema_is_json_schema(cloudrun: Cloudrun) -> None:
     assert json.loads(cloudrun("report", "schema").stdout) == json.loads(
         json.dumps(schema.json_schema())
     )
+
+
+@pytest.fixture
+def several(home: Path) -> Store:
+    store = open_store(str(home / "data" / "reports"))
+    now = datetime.now(UTC)
+    for days, gpu in enumerate(("Tesla T4", "NVIDIA A100-SXM4-80GB", "NVIDIA L40S", "Tesla T4")):
+        store.add(
+            report(
+                id=f"of{days}",
+                created=rfc3339(now - timedelta(days=days, minutes=1)),
+                machine={"provider": "local" if days == 3 else "aws"},
+                environment={**T4, "gpus": [{"name": gpu}]},
+            )
+        )
+    by_hand = report(id="byhand", created=rfc3339(now), environment=T4)
+    (store.place.location / "by-hand.json").write_bytes(by_hand.to_json())
+    (store.place.location / "broken.json").write_text("{")
+    return store
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ids"),
+    [
+        ("--since 47h --limit 1", "of0"),
+        ("--since 2d", "of0 of1 byhand"),
+        ("--gpu t4", "of0 of3 byhand"),
+        ("--gpu A100-80GB", "of1"),
+        ("--gpu L4", ""),
+        ("--provider aws --gpu T4", "of0"),
+        ("--limit 2", "of0 of1"),
+        ("--limit 0 --since 2020-01-31", "of0 of1 of2 of3 byhand"),
+    ],
+)
+def test_list_can_be_narrowed(several: Store, arguments: str, ids: str) -> None:
+    done = CliRunner().invoke(command, ["list", "--json", *arguments.split()])
+    assert [row["report"] for row in json.loads(done.stdout)] == ids.split()
+
+
+@pytest.mark.parametrize("when", ["yesterday", "2026-13-01", "99999d", "5"])
+def test_what_is_no_time_is_refused(several: Store, when: str) -> None:
+    with pytest.raises(WrongUsage, match="neither a day nor a duration"):
+        CliRunner().invoke(command, ["list", "--since", when], catch_exceptions=False)
+
+
+def test_a_long_list_says_that_there_is_more(cloudrun: Cloudrun, store: Store) -> None:
+    for number in range(50):
+        store.add(report(id=f"r{number:02d}", created=f"2026-12-24T09:00:{number:02d}Z"))
+    done = cloudrun("report", "list")
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == [
+        f"r{number:02d}" for number in reversed(range(50))
+    ]
+    assert "the newest 50" in done.stderr
+    assert len(json.loads(cloudrun("report", "list", "--json").stdout)) == 52
+
+
+def test_a_copy_is_called_a_duplicate(cloudrun: Cloudrun, store: Store) -> None:
+    copy = store.place.location / "copy.json"
+    copy.write_bytes((store.place.location / store.find("first").path).read_bytes())
+    done = cloudrun("report", "list")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "duplicate: copy.json"
+    rows = json.loads(cloudrun("report", "list", "--json").stdout)
+    assert [row.get("duplicate_of") for row in rows] == [None, None, store.find("first").path]
+    assert store.find("first").path != "copy.json"

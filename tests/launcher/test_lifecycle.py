@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from cloudrun import settings
@@ -17,20 +18,24 @@ from cloudrun.errors import (
     BadSettings,
     CloudrunError,
     DeadlineReached,
+    HostUnreachable,
     Interrupted,
     Unavailable,
     WrongUsage,
 )
-from cloudrun.launcher import lifecycle
+from cloudrun.launcher import lifecycle, recovery
 from cloudrun.launcher.journal import Journal
 from cloudrun.model.events import Event, Noted, PhaseStarted, WorkloadSaid
 from cloudrun.model.need import Need
 from cloudrun.model.run import PHASES
 from cloudrun.providers import base as providers
+from cloudrun.reports import bucket_access
 from cloudrun.reports.schema import Report
 from cloudrun.reports.store import open_store
+from tests.doubles import buckets
 from tests.doubles.paid import PaidProvider
 
+END = b"status=0 reason=exit started=1 ended=2 out=0 err=0 oom=0 free_kib=9\n"
 NEED = Need(targets=("paid",), workload="smoke")
 
 
@@ -257,15 +262,82 @@ def test_a_report_that_cannot_be_stored_is_kept_for_the_next_run(
             store.rename(tmp_path / "away")
             store.write_text("in the way")
 
-    with pytest.raises(BadSettings, match="cannot be written"):
+    with pytest.raises(BadSettings, match="cannot be written.*The report waits"):
         launch(store=str(store), listener=lose_the_store)
     assert open_runs() == 1
     store.unlink()
     second = launch(store=str(store))
-    ids = {entry.id for entry in open_store(str(store)).entries()}
-    assert second.id in ids
-    assert len(ids) == 2
+    kept = open_store(str(store))
+    reports = {entry.id: kept.read(entry) for entry in kept.entries()}
+    first = next(report for report in reports.values() if report.id != second.id)
+    # It is the report of the run's end, not one that was put together out of what was left.
+    assert first.outcome == "passed"
+    assert "put together later" not in str(first.notes)
+    assert len(reports) == 2
     assert open_runs() == 0
+
+
+def test_reports_wait_for_a_bucket_that_gives_no_answer_and_go_along_later(
+    provider: PaidProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket_access, "_MOST_RETRIES", 1)
+    with buckets.s3("a-bucket-for-waiting") as double:
+        for name, value in buckets.s3_environment(double).items():
+            monkeypatch.setenv(name, value)
+
+        def lose_the_network(event: Event) -> None:
+            if isinstance(event, PhaseStarted) and event.phase == "end":
+                double.fault = lambda _request: "cut"
+
+        for _ in range(2):
+            with pytest.raises(HostUnreachable, match="no answer.*The report waits"):
+                launch(store="s3://a-bucket-for-waiting/x", listener=lose_the_network)
+            double.fault = lambda request: "cut" if request.method == "GET" else None
+        notes: list[str] = []
+        double.asked.clear()
+        launch(listener=lambda event: notes.append(getattr(event, "text", "")))
+        assert sum("still waits to be stored" in note for note in notes) == 2
+        # Both are of one bucket, which is asked in vain once.
+        assert len(double.asked) == 2
+        double.fault = lambda _request: None
+        launch(listener=lambda event: notes.append(getattr(event, "text", "")))
+        assert sum("is stored: cloudrun report show" in note for note in notes) == 2
+        assert len(list(open_store("s3://a-bucket-for-waiting/x").entries())) == 2
+    assert open_runs() == 0
+
+
+def test_a_run_whose_machine_has_stored_all_waits_to_be_brought_home(
+    provider: PaidProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket_access, "_MOST_RETRIES", 0)
+    with buckets.s3("a-bucket-of-a-run") as double:
+        for name, value in buckets.s3_environment(double).items():
+            monkeypatch.setenv(name, value)
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "end_run", lambda *_: None)
+            patch.setattr(recovery, "put_aside", lambda *_: None)
+            left = launch(store="s3://a-bucket-of-a-run")
+        notes: list[str] = []
+
+        def ps() -> tuple[str, ...]:
+            notes.clear()
+            with Journal(settings.places().state) as journal:
+                found = recovery.recover(journal, lambda event: notes.append(event.text))
+            return tuple(row.id for row in found.alone)
+
+        with Journal(settings.places().state) as journal:
+            row = journal.known(left.id)
+            gone = msgspec.structs.replace(row.machine, deadline="2026-01-01T00:00:00.000Z")
+            journal.set_machine(left.id, gone)
+            journal.set_job(left.id, "2026-01-01T00:00:00.000Z")
+        double.fault = lambda _request: "cut"
+        assert ps() == (left.id,)
+        double.fault = lambda _request: None
+        place = open_store("s3://a-bucket-of-a-run").place
+        place.put(f"runs/{left.id}/end", END)
+        assert ps() == (left.id,)
+        assert notes == [f"Run {left.id} has ended. Bring it home: cloudrun attach {left.id}"]
+        assert open_runs() == 1
 
 
 def test_a_run_that_stored_its_report_and_died_then_is_ended_without_a_second_one(

@@ -15,13 +15,14 @@ import pytest
 from cloudrun.catalog.gpus import find
 from cloudrun.notebooks import collect as module
 from cloudrun.notebooks.collect import Row, collect
-from cloudrun.reports.store import Store
-from tests.doubles.reports import T4, document, measurement
+from cloudrun.reports.store import Store, open_store
+from tests.doubles import buckets
+from tests.doubles.reports import T4, document, measurement, report
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(str(tmp_path / "store"))
 
 
 def put(path: Path, **fields: Any) -> str:
@@ -61,8 +62,8 @@ def test_each_report_is_stored_once(tmp_path: Path, store: Store) -> None:
 
 
 def test_a_report_that_lies_in_the_store_under_another_name(tmp_path: Path, store: Store) -> None:
-    put(store.location / "by-hand.json", id="a1")
-    (store.location / "damaged.json").write_text("{")
+    put(store.place.location / "by-hand.json", id="a1")
+    (store.place.location / "damaged.json").write_text("{")
     assert told(list(collect([put(tmp_path / "a.json", id="a1")], store))) == [("known", "a1")]
 
 
@@ -229,3 +230,16 @@ def test_the_report_of_a_launch_is_stored_as_it_is(tmp_path: Path, store: Store)
     (stored,) = collect([source], store)
     assert stored.report is not None
     assert stored.report.measurements[0].peak is None
+
+
+def test_the_reports_of_a_bucket(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with buckets.s3("a-bucket-to-collect") as double:
+        for name, value in buckets.s3_environment(double).items():
+            monkeypatch.setenv(name, value)
+        theirs = open_store("s3://a-bucket-to-collect/of/a/team")
+        theirs.add(report(id="theirs"))
+        theirs.place.put("2026/11/24/broken.json", b"{")
+        rows = list(collect([theirs.url], store))
+    assert [row.status for row in rows] == ["stored", "skipped"]
+    assert rows[0].document.startswith("s3://a-bucket-to-collect/of/a/team/2026/11/24/")
+    assert store.read(store.find("theirs")) == report(id="theirs")

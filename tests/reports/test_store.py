@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from cloudrun.errors import BadData, BadSettings, WrongUsage
-from cloudrun.reports.store import Store, name_of, open_store
+from cloudrun.reports.folder import Folder
+from cloudrun.reports.names import name_of
+from cloudrun.reports.store import Store, open_store
 from tests.doubles.reports import T4, report
 
 
@@ -39,7 +41,7 @@ def test_a_report_is_read_back_as_it_was_added(store: Store) -> None:
 
 
 def test_a_report_under_the_name_of_another_is_bad_data(store: Store) -> None:
-    path = store.location / store.add(report(id="mine"))
+    path = store.place.location / store.add(report(id="mine"))
     path.write_bytes(report(id="yours").to_json())
     with pytest.raises(BadData, match="another than its name says.*'yours'"):
         store.read(store.find("mine"))
@@ -66,7 +68,7 @@ def test_of_many_writers_of_one_name_one_wins_and_its_report_is_whole(store: Sto
         winners = [number for number in pool.map(add, range(16)) if number is not None]
     assert len(winners) == 1
     assert store.read(store.find("last")) == reports[winners[0]]
-    assert [p.name for p in store.location.rglob("*") if p.is_file()] == [
+    assert [p.name for p in store.place.location.rglob("*") if p.is_file()] == [
         Path(name_of(reports[0])).name
     ]
 
@@ -74,10 +76,41 @@ def test_of_many_writers_of_one_name_one_wins_and_its_report_is_whole(store: Sto
 def test_entries_come_newest_first_and_unknown_names_last(store: Store) -> None:
     for hour in ("09", "07", "11"):
         store.add(report(id=f"run{hour}", created=f"2026-11-24T{hour}:00:00.000Z"))
-    (store.location / "notes.txt").write_text("hello")
-    (store.location / "loop").symlink_to(store.location)
-    (store.location / "from-a-friend.json").write_text("{}")
+    (store.place.location / "notes.txt").write_text("hello")
+    (store.place.location / "loop").symlink_to(store.place.location)
+    (store.place.location / "from-a-friend.json").write_text("{}")
     assert [entry.id for entry in store.entries()] == ["run11", "run09", "run07", ""]
+
+
+def test_a_time_range_is_listed_without_the_older_months(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in ("2025-12-31", "2026-10-31", "2026-11-01", "2026-11-20"):
+        store.add(report(id=f"of{day}", created=f"{day}T07:00:00.000Z"))
+    looked: list[str] = []
+    below = Folder.below
+    monkeypatch.setattr(Folder, "below", lambda *args: looked.append(args[1]) or below(*args))
+    found = store.entries("2026-11-01T08:00:00.000Z")
+    assert [entry.id for entry in found] == ["of2026-11-20"]
+    assert looked == ["2026/11/"]
+    found = store.entries("2026-10-31T07:00:00.000Z")
+    assert [entry.id for entry in found] == ["of2026-11-20", "of2026-11-01", "of2026-10-31"]
+    assert looked[1:] == ["2026/11/", "2026/10/"]
+
+
+def test_what_lies_in_folders_of_other_names_is_listed_too(store: Store) -> None:
+    store.add(report())
+    strange = (
+        "a/b/c.json",
+        "2026/x.json",
+        "2026/11/y.json",
+        "2026/may/z.json",
+        "x/2026/11/24.json",
+    )
+    for path in strange:
+        (store.place.location / path).parent.mkdir(parents=True, exist_ok=True)
+        (store.place.location / path).write_text("{}")
+    assert [entry.path for entry in store.entries()][1:] == sorted(strange)
 
 
 def test_a_report_is_found_by_id_by_a_unique_beginning_and_as_last(store: Store) -> None:
@@ -106,7 +139,7 @@ def test_an_empty_store_is_no_error_to_list(store: Store) -> None:
 
 def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    store = Store(tmp_path / "file" / "below")
+    store = open_store(str(tmp_path / "file" / "below"))
     with pytest.raises(BadSettings, match="Not a directory"):
         store.check_writable()
     with pytest.raises(BadSettings, match="cannot be written"):
@@ -115,13 +148,13 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 
 def test_checking_leaves_nothing_behind(store: Store) -> None:
     store.check_writable()
-    assert list(store.location.iterdir()) == []
+    assert list(store.place.location.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("s3://bucket/x", "such as ./reports"),
+        ("ftp://host/x", "such as ./reports"),
         ("fil:///data/x", "Did you mean 'file:///data/x'"),
         ("file:/data", "Did you mean 'file:///data'"),
         ("s3:/x", "no store"),
@@ -146,6 +179,6 @@ def test_stores_are_named_by_path_by_home_and_by_file_url(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    assert open_store("~/r").location == tmp_path / "r"
-    assert open_store("r").location == Path.cwd() / "r"
-    assert open_store(f"file://{tmp_path}/r").location == tmp_path / "r"
+    assert open_store("~/r").place.location == tmp_path / "r"
+    assert open_store("r").place.location == Path.cwd() / "r"
+    assert open_store(f"file://{tmp_path}/r").place.location == tmp_path / "r"
