@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,29 @@ from cloudrun.model.words import clean, format_usd
 from cloudrun.reports import schema
 from cloudrun.reports.store import Entry, Store, open_store, read_file
 
+# The commands in modules of their own.
+_LAZY = {"compare": "compare"}
 
-@click.group("report", cls=output.Group)
+
+class _Reports(output.Group):
+    """Loads the larger of its commands when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all, in the order of their help."""
+        return [*super().list_commands(ctx), *_LAZY]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name."""
+        if cmd_name not in _LAZY:
+            return super().get_command(ctx, cmd_name)
+        found = importlib.import_module(f"cloudrun.cli.{_LAZY[cmd_name]}").command
+        assert isinstance(found, click.Command)  # noqa: S101 - for the type checker
+        return found
+
+
+@click.group("report", cls=_Reports)
 def command() -> None:
-    """The reports that were made: list, show, schema."""
+    """The reports that were made: list, show, compare."""
 
 
 @command.command("list", cls=output.SettingsCommand)
@@ -31,7 +51,7 @@ def list_reports(store: str | None, json: bool) -> int:
     A damaged report is listed as such; the others are listed all the same,
     and the exit status is 65.
     """
-    where = _open(store)
+    where = open_reports(store)
     rows = [_row(where, entry) for entry in where.entries()]
     damaged = [row for row in rows if "error" in row]
     if json:
@@ -66,7 +86,8 @@ def show_schema() -> None:
     output.print_json(schema.json_schema())
 
 
-def _open(store: str | None) -> Store:
+def open_reports(store: str | None) -> Store:
+    """The store that `--store` names, else the one of the settings."""
     return open_store(str(settings.places().store) if store is None else store)
 
 
@@ -74,7 +95,7 @@ def _read(report: str, store: str | None) -> schema.Report:
     path = Path(report)
     if path.suffix == ".json" or len(path.parts) > 1:
         return read_file(path, report)
-    where = _open(store)
+    where = open_reports(store)
     return where.read(where.find(report))
 
 
