@@ -18,7 +18,7 @@ from cloudrun.reports import schema
 from cloudrun.reports.store import Entry, Store, open_store, read_file
 
 # The commands in modules of their own.
-_LAZY = {"compare": "compare"}
+_LAZY = {"compare": "compare", "export": "export"}
 
 
 class _Reports(output.Group):
@@ -39,7 +39,7 @@ class _Reports(output.Group):
 
 @click.group("report", cls=_Reports)
 def command() -> None:
-    """The reports that were made: list, show, compare."""
+    """The reports that were made: list, show, compare, export."""
 
 
 @command.command("list", cls=output.SettingsCommand)
