@@ -18,7 +18,7 @@ from cloudrun.reports import schema
 from cloudrun.reports.store import Entry, Store, open_store, read_file
 
 # The commands in modules of their own.
-_LAZY = {"compare": "compare", "export": "export"}
+_LAZY = {"compare": "compare", "export": "export", "sign": "sign", "verify": "verify"}
 
 
 class _Reports(output.Group):
