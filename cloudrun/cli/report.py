@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from cloudrun import settings
-from cloudrun.cli import output
+from cloudrun.cli import output, sources
 from cloudrun.errors import BadData
 from cloudrun.model.run import rfc3339
 from cloudrun.model.words import clean, format_usd
@@ -67,10 +67,15 @@ def list_reports(store: str | None, json: bool) -> int:
 
 @command.command("show", cls=output.SettingsCommand)
 @click.argument("report", default="last")
+@click.option("--raw", is_flag=True, help="The file as it is: what you share when you share it.")
 @output.store_option
 @output.json_option
-def show(report: str, store: str | None, json: bool) -> None:
+def show(report: str, raw: bool, store: str | None, json: bool) -> None:
     """Show REPORT: its id, any unique beginning of it, a file, or 'last' (the default)."""
+    if raw:
+        path, _ = sources.file_of(open_reports(store), report)
+        click.echo(output.harmless_json(path.read_text("utf-8", "replace")), nl=False)
+        return
     found = _read(report, store)
     if json:
         click.echo(output.harmless_json(found.to_json().decode()), nl=False)
