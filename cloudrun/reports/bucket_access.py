@@ -66,7 +66,7 @@ def _profile() -> Any:
         raise NotInstalled(
             "AWS_ACCESS_KEY_ID is not set, and cloudrun's part for AWS is not installed.",
             "Profiles and single sign-on need boto3.",
-            "pip install 'cloudrun[aws]'",
+            "Install boto3 beside cloudrun, or set the variable.",
         ) from error
     try:
         session = boto3.session.Session()

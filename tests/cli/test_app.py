@@ -43,6 +43,8 @@ print("HEAVY", status, heavy, file=sys.stderr)
         "config",
         "report list",
         "report schema",
+        "report compare",
+        "report export",
         "launch --help",
         "launch --dry-run",
         "colab",
