@@ -16,12 +16,14 @@ import re
 import shlex
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+from msgspec.structs import replace as replace_fields
 
 from cloudrun import settings
 from cloudrun.errors import BadData, BadSettings, CloudrunError, WrongUsage
@@ -155,6 +157,17 @@ class Store:
                 "Take a fresh copy from where it was made.",
             )
         return report
+
+    def slim(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Report | BadData]]:
+        """Read many reports without their samples; a damaged one comes as what is wrong with it."""
+        for entry in entries:
+            try:
+                report = self.read(entry)
+            except BadData as error:
+                yield entry, error
+                continue
+            rows = tuple(replace_fields(row, samples=()) for row in report.measurements)
+            yield entry, replace_fields(report, measurements=rows)
 
     def find(self, wanted: str) -> Entry:
         """Find the entry of a report by its id, any unique beginning of it, or `last`.
