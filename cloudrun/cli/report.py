@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cloudrun import settings
-from cloudrun.cli import output
+from cloudrun.cli import output, report_html
 from cloudrun.errors import BadData
 from cloudrun.model.run import rfc3339
 from cloudrun.model.words import clean, format_usd
@@ -19,7 +19,10 @@ from cloudrun.reports.store import Entry, Store, open_store, read_file
 
 @click.group("report", cls=output.Group)
 def command() -> None:
-    """The reports that were made: list, show, schema."""
+    """The reports that were made: list, show, one page of them all, schema."""
+
+
+command.add_command(report_html.command)
 
 
 @command.command("list", cls=output.SettingsCommand)

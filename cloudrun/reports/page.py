@@ -1,0 +1,345 @@
+"""One page of HTML that shows many reports, and asks nobody for anything.
+
+Reports come in one after another and leave as a row of the leader board, in HTML,
+and as a row of data for the page's script, so that ten thousand of them need little
+memory. What they share (environments, machines, kinds of work, texts) is written
+once, and rows name it by its number. The script draws the charts in the reader's
+browser, from the same rows as the tables, because he filters them there.
+
+Texts come from anywhere: they are cut, made harmless and escaped; the page's policy
+lets no script run but its own, and no request leave.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from html import escape
+from importlib import resources
+from typing import Any
+
+import msgspec
+
+from cloudrun.errors import BadData
+from cloudrun.model.run import PHASES, rfc3339
+from cloudrun.model.words import clean, format_usd
+from cloudrun.reports.schema import Check, Measurement, Report
+from cloudrun.reports.store import Entry
+
+# What a page begins with, by which it is known again.
+MARK = "<!doctype html>\n<!-- A page of cloudrun reports. -->\n"
+_SCRIPTS = ("page_data.js", "page_draw.js", "page_charts.js", "page_one.js", "page.js")
+# A report of ours has some 25 measurements and 20 checks; a hostile one fills no page.
+_MOST_MEASUREMENTS, _MOST_CHECKS, _MOST_TIMINGS, _MOST_NOTES = 100, 100, 50, 20
+_MOST_TEXT, _MOST_LEFT_OUT = 300, 200
+_OUTCOMES = ("passed", "failed", "partial")
+_STATUSES = ("pass", "fail", "skip")
+
+
+@dataclass
+class Gathered:
+    """What a page shows: each report as (its best TFLOP/s, row of data, row of the board)."""
+
+    rows: list[tuple[float, bytes, str]] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    damaged: int = 0
+    shared: dict[str, dict[Any, int]] = field(
+        default_factory=lambda: {
+            name: {} for name in ("environments", "machines", "runs", "kinds", "texts")
+        }
+    )
+
+
+def gather(reports: Iterable[tuple[Entry, Report | BadData]]) -> Gathered:
+    """Take in reports; a damaged one, and a second copy of one, is named in `left_out`."""
+    gathered = Gathered()
+    paths: dict[str, str] = {}
+    for entry, report in reports:
+        if isinstance(report, BadData):
+            gathered.damaged += 1
+            gathered.left_out.append((entry.path, str(report)))
+        elif report.id in paths:
+            twin = f"The same report is there already, as {paths[report.id]}."
+            gathered.left_out.append((entry.path, twin))
+        else:
+            paths[report.id] = entry.path
+            row = msgspec.json.encode(_row(report, gathered.shared))
+            gathered.rows.append((_best(_own(report), "matmul")[0], row, _board_row(report)))
+    # The fastest first; of equals the newest, as they came.
+    gathered.rows.sort(key=lambda row: row[0], reverse=True)
+    return gathered
+
+
+def render(gathered: Gathered, made: str, version: str = "") -> Iterator[str]:
+    """Give the page piece by piece.
+
+    Args:
+        gathered: What it shows.
+        made: The moment that it was made, RFC 3339.
+        version: Where the page is served: what its server says until something
+            changes. The page asks for it, and shows itself anew.
+    """
+    pieces: dict[str, Callable[[], Iterable[str]]] = {
+        "policy": lambda: [_policy(bool(version))],
+        "style": lambda: [_text("page.css")],
+        "live": lambda: [f' data-live="{escape(version)}"' if version else ""],
+        "made": lambda: [made[:16].replace("T", " ")],
+        "count": lambda: [str(len(gathered.rows))],
+        "board": lambda: (row for _, _, row in gathered.rows),
+        "left_out": lambda: _left_out(gathered.left_out),
+        "words": lambda: [_harmless(_text("page_words.json").encode())],
+        "data": lambda: _data(gathered),
+        "script": lambda: [_script()],
+    }
+    yield MARK
+    for number, part in enumerate(re.split(r"\{\{(\w+)\}\}", _skeleton())):
+        yield from pieces[part]() if number % 2 else [part]
+
+
+@cache
+def _skeleton() -> str:
+    """The page with its words in English; the script puts others in their places."""
+    words = json.loads(_text("page_words.json"))
+    return re.sub(
+        r'data-word="(\w+)">', lambda found: f"{found[0]}{words[found[1]][0]}", _text("page.html")
+    )
+
+
+@cache
+def _text(name: str) -> str:
+    return resources.files("cloudrun.templates").joinpath(name).read_text("utf-8")
+
+
+@cache
+def _script() -> str:
+    return '"use strict";\n' + "\n".join(_text(name) for name in _SCRIPTS)
+
+
+def _policy(served: bool) -> str:
+    """Nothing is loaded, nothing is sent, and no script or style is taken but those of ours."""
+    return (
+        f"default-src 'none'; script-src {_hash_of(_script())}; "
+        f"style-src {_hash_of(_text('page.css'))}; img-src data:; "
+        f"connect-src {chr(39)}{'self' if served else 'none'}{chr(39)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash_of(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _data(gathered: Gathered) -> Iterator[str]:
+    """One JSON document: what the reports share, then the reports."""
+    head = {
+        "phases": PHASES,
+        "outcomes": _OUTCOMES,
+        "statuses": _STATUSES,
+        **{name: list(known) for name, known in gathered.shared.items()},
+    }
+    yield _harmless(msgspec.json.encode(head)[:-1] + b',"reports":[')
+    for number, (_, row, _) in enumerate(gathered.rows):
+        yield _harmless(b",\n" * bool(number) + row)
+    yield "]}"
+
+
+def _harmless(document: bytes) -> str:
+    """JSON that no text in it can end: to a parser of HTML it has no tags and no comments."""
+    return document.decode().replace("<", "\\u003c")
+
+
+def _row(report: Report, shared: dict[str, dict[Any, int]]) -> list[Any]:
+    """One report as data; page_data.js reads it."""
+    return [
+        report.id,
+        rfc3339(datetime.fromisoformat(report.created)),
+        _OUTCOMES.index(report.outcome),
+        _number_of(_environment(report), shared["environments"]),
+        _number_of(_machine(report), shared["machines"]),
+        _number_of(_run(report), shared["runs"]),
+        _short(report.cost.usd),
+        _short(report.cost.predicted_usd),
+        [
+            [
+                PHASES.index(timing.phase),
+                _short(timing.seconds),
+                _short(timing.predicted_seconds),
+                _short(timing.usd),
+            ]
+            for timing in report.timeline[:_MOST_TIMINGS]
+        ],
+        [_check(check, shared["texts"]) for check in _most_telling(report.checks)],
+        [_measured(row, shared) for row in report.measurements[:_MOST_MEASUREMENTS]],
+        [_number_of(_cut(note), shared["texts"]) for note in report.notes[:_MOST_NOTES]],
+    ]
+
+
+def _number_of(value: Any, known: dict[Any, int]) -> int:
+    """The number of a value among those that reports share."""
+    return known.setdefault(value, len(known))
+
+
+def _environment(report: Report) -> tuple[Any, ...]:
+    environment = report.environment
+    if environment is None:
+        return ()
+    gpu = environment.gpus[0] if environment.gpus else None
+    return (
+        _cut(environment.device),
+        device_name(report),
+        _cut(environment.os),
+        _cut(environment.python),
+        _cut(environment.torch),
+        _cut(environment.cuda),
+        _cut(environment.driver),
+        _cut(environment.cpu),
+        environment.threads,
+        environment.memory_bytes,
+        len(environment.gpus),
+        gpu.memory_bytes if gpu else None,
+    )
+
+
+def device_name(report: Report) -> str:
+    """The device that a report is about: its first GPU, else its processor."""
+    environment = report.environment
+    if environment is None:
+        return ""
+    return _cut(environment.gpus[0].name if environment.gpus else environment.cpu)
+
+
+def _machine(report: Report) -> tuple[Any, ...]:
+    machine = report.machine
+    return (
+        _cut(machine.provider),
+        _cut(machine.zone or machine.region),
+        _cut(machine.instance_type),
+        machine.spot,
+        _short(machine.price_usd_per_hour),
+        machine.price_as_of,
+    )
+
+
+def _run(report: Report) -> tuple[Any, ...]:
+    return _cut(report.run.workload), _cut(report.run.profile), report.provenance.workload_sha256
+
+
+def _most_telling(checks: tuple[Check, ...]) -> list[Check]:
+    """The checks, those that failed first where there are more than a page can hold."""
+    order = sorted(checks, key=lambda check: check.status != "fail")
+    return list(checks) if len(checks) <= _MOST_CHECKS else order[:_MOST_CHECKS]
+
+
+def _check(check: Check, texts: dict[Any, int]) -> list[int]:
+    said = (check.detail, check.remedy) if check.status != "pass" else ()
+    return [
+        _STATUSES.index(check.status),
+        *(_number_of(_cut(text), texts) for text in (check.name, *said)),
+    ]
+
+
+def _measured(row: Measurement, shared: dict[str, dict[Any, int]]) -> list[Any]:
+    """A measurement; the last ones of its fields are left out where they are empty."""
+    cells = [
+        _number_of(_kind(row), shared["kinds"]),
+        _short(row.value),
+        _short(row.p5),
+        _short(row.p95),
+        row.n,
+        int(row.stable),
+        _number_of(_cut(row.note), shared["texts"]) if row.note else None,
+        _short(row.clock_corrected_fraction),
+        _short(row.per_joule),
+    ]
+    while cells[-1] is None:
+        cells.pop()
+    return cells
+
+
+def _kind(row: Measurement) -> tuple[Any, ...]:
+    """What was measured: alike in all reports of one program and device."""
+    device, dtype = (_cut(str(row.params.get(key, ""))[:_MOST_TEXT]) for key in ("device", "dtype"))
+    size = next((row.params[key] for key in ("m", "batch") if key in row.params), None)
+    return (
+        _cut(row.name),
+        device,
+        dtype,
+        size if isinstance(size, int) and 0 < size < 2**31 else None,
+        _cut(row.unit),
+        _short(row.flops),
+        _short(row.bytes),
+        _short(row.peak),
+        row.bound,
+    )
+
+
+def _short(value: float | None) -> float | int | None:
+    """A number in five digits: enough for any chart, and a third of the size."""
+    if value is None:
+        return None
+    shorter = float(f"{value:.5g}")
+    return int(shorter) if shorter.is_integer() and shorter < 2**53 else shorter
+
+
+def _cut(text: str | None) -> str:
+    return clean((text or "")[:_MOST_TEXT])
+
+
+def _own(report: Report) -> list[Measurement]:
+    """What was measured on the device that the report is about."""
+    device = report.environment.device if report.environment else ""
+    return [row for row in report.measurements if row.params.get("device") == device]
+
+
+def _best(rows: list[Measurement], name: str) -> tuple[float, str]:
+    """The highest value of a measurement, and its number format; 0 where there is none."""
+    found = max((row for row in rows if row.name == name), key=lambda row: row.value, default=None)
+    return (found.value, str(found.params.get("dtype", ""))) if found else (0.0, "")
+
+
+def _board_row(report: Report) -> str:
+    """One row of the leader board; its columns are those of page.html."""
+    rows, machine = _own(report), report.machine
+    speed, dtype = _best(rows, "matmul")
+    price = machine.price_usd_per_hour
+    training = _best(rows, "training")[0]
+    cells = (
+        ("th", "", _html(device_name(report)) or '<span data-word="none">no device</span>'),
+        ("td", "", f"{_number(speed)} <small>{_html(dtype)}</small>" if speed else ""),
+        ("td", "", _number(_best(rows, "memory_copy")[0])),
+        ("td", "", _number(training)),
+        ("td", "", _html(format_usd(price)) if price else '<span data-word="free">free</span>'),
+        ("td", "", _number(training * 3600 / price / 1e6) if price else ""),
+        ("td", "", _html(" ".join(filter(None, (machine.provider, machine.instance_type))))),
+        ("td", f' data-word="{report.outcome}"', report.outcome),
+        ("td", "", _html(format_usd(report.cost.usd))),
+        ("td", "", rfc3339(datetime.fromisoformat(report.created))[:16].replace("T", " ")),
+    )
+    scope = {"th": ' scope="row"', "td": ""}
+    told = "".join(f"<{tag}{scope[tag]}{more}>{text}</{tag}>" for tag, more, text in cells)
+    return f"<tr>{told}</tr>\n"
+
+
+def _html(text: str) -> str:
+    return escape(_cut(text))
+
+
+def _number(value: float) -> str:
+    if not value:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _left_out(left_out: list[tuple[str, str]]) -> Iterator[str]:
+    """Rows that name the files which are not shown, and why."""
+    for path, why in left_out[:_MOST_LEFT_OUT]:
+        yield f'<tr><th scope="row">{_html(path)}</th><td lang="en">{_html(why)}</td></tr>\n'
+    if more := len(left_out[_MOST_LEFT_OUT:]):
+        yield f'<tr><td colspan="2" lang="en">and {more} more</td></tr>\n'
