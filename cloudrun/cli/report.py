@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import click
 
 from cloudrun import settings
 from cloudrun.cli import output, report_html
-from cloudrun.errors import BadData
+from cloudrun.errors import BadData, WrongUsage
 from cloudrun.model.run import rfc3339
 from cloudrun.model.words import clean, format_usd
 from cloudrun.reports import schema
@@ -50,17 +51,35 @@ def list_reports(store: str | None, json: bool) -> int:
 
 @command.command("show", cls=output.SettingsCommand)
 @click.argument("report", default="last")
+@click.option("--plot", is_flag=True, help="Draw its speeds, and its phases, as bars.")
 @output.store_option
 @output.json_option
-def show(report: str, store: str | None, json: bool) -> None:
+def show(report: str, plot: bool, store: str | None, json: bool) -> None:
     """Show REPORT: its id, any unique beginning of it, a file, or 'last' (the default)."""
+    if plot and json:
+        raise WrongUsage("A drawing is no JSON.", "", "Leave out --plot or --json.")
     found = _read(report, store)
     if json:
         click.echo(output.harmless_json(found.to_json().decode()), nl=False)
         return
+    if plot:
+        _plot(found)
+        return
     from cloudrun.reports.text import render
 
     click.echo(render(found, output.paint, width=output.width()))
+
+
+def _plot(report: schema.Report) -> None:
+    """Draw with blocks, or with # where the terminal has no blocks."""
+    from cloudrun.reports.plot import ASCII, BLOCKS, render
+
+    try:
+        BLOCKS.encode(sys.stdout.encoding or "ascii")
+        blocks = BLOCKS
+    except UnicodeEncodeError:
+        blocks = ASCII
+    click.echo(render(report, output.paint, output.width(), blocks))
 
 
 @command.command("schema", cls=output.Command)

@@ -105,7 +105,8 @@ def _tell(gathered: Gathered, where: Store, file: Path, json: bool) -> None:
         return
     if not gathered.rows:
         output.say(f"There is no report in {where.location} yet. Make one: cloudrun launch")
-    output.say(f"{len(gathered.rows)} reports, {format_bytes(file.stat().st_size)}:")
+    count = f"{len(gathered.rows)} report{'' if len(gathered.rows) == 1 else 's'}"
+    output.say(f"{count}, {format_bytes(file.stat().st_size)}:")
     click.echo(clean(str(file)))
     for path, why in gathered.left_out[:10]:
         output.say(f"Not shown: {path}. {why}")

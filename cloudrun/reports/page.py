@@ -28,7 +28,7 @@ import msgspec
 
 from cloudrun.errors import BadData
 from cloudrun.model.run import PHASES, rfc3339
-from cloudrun.model.words import clean, format_usd
+from cloudrun.model.words import clean, format_number, format_usd
 from cloudrun.reports.schema import Check, Measurement, Report
 from cloudrun.reports.store import Entry
 
@@ -332,9 +332,7 @@ def _html(text: str) -> str:
 
 
 def _number(value: float) -> str:
-    if not value:
-        return ""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return format_number(value) if value else ""
 
 
 def _left_out(left_out: list[tuple[str, str]]) -> Iterator[str]:

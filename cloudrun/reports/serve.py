@@ -68,6 +68,11 @@ def _handler(current: _Current) -> type[BaseHTTPRequestHandler]:
         timeout = _SLOWEST_S
         server_version, sys_version = "cloudrun", ""
 
+        def handle(self) -> None:
+            # A reader who has gone away misses nothing.
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                super().handle()
+
         def do_GET(self) -> None:
             port = self.connection.getsockname()[1]
             if self.headers.get("Host") not in (f"127.0.0.1:{port}", f"localhost:{port}"):
@@ -85,13 +90,11 @@ def _handler(current: _Current) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self, status: HTTPStatus, body: bytes, kind: str = "text/plain") -> None:
             headers = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": len(body)}
-            # A reader who has gone away misses nothing.
-            with contextlib.suppress(ConnectionError, TimeoutError):
-                self.send_response(status)
-                for name, value in {**headers, **_HEADERS}.items():
-                    self.send_header(name, str(value))
-                self.end_headers()
-                self.wfile.write(body)
+            self.send_response(status)
+            for name, value in {**headers, **_HEADERS}.items():
+                self.send_header(name, str(value))
+            self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
             """Say nothing: the terminal is the user's."""

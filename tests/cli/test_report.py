@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,15 @@ def test_schema_is_json_schema(cloudrun: Cloudrun) -> None:
     assert json.loads(cloudrun("report", "schema").stdout) == json.loads(
         json.dumps(schema.json_schema())
     )
+
+
+def test_plot_draws_bars_for_any_terminal(cloudrun: Cloudrun, store: Store) -> None:
+    drawn = cloudrun("report", "show", "firstone", "--plot")
+    assert drawn.returncode == 0
+    assert "matmul fp32 2048 cpu       " + "█" * 40 in drawn.stdout
+    poor = cloudrun(
+        "report", "show", "--plot", env={**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "60"}
+    )
+    assert "#" * 26 in poor.stdout
+    assert max(map(len, poor.stdout.splitlines())) == 60
+    assert cloudrun("report", "show", "--plot", "--json").returncode == 2

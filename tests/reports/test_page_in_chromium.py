@@ -253,7 +253,7 @@ def test_without_javascript_the_board_is_there(tab: Page, tmp_path: Path) -> Non
 def test_served_it_shows_what_comes_in(tab: Page, home: Path) -> None:
     store = open_store(str(home / "reports"))
     with serve.server(store) as listening:
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True).start()
         tab.open(f"http://127.0.0.1:{listening.server_port}/")
         assert "no report yet" in tab.see("document.body.innerText")
         store.add(gpu("Tesla T4", 5))
