@@ -1,9 +1,9 @@
 // The page itself: what the reader has chosen, the leader board, and what follows from both.
 
-const ROWS_AT_FIRST = 100;
+const ROWS_AT_FIRST = 100, REPORTS_IN_LIST = 200;
 const byId = (id) => document.getElementById(id);
 const BOARD = byId("board");
-const ROWS = [...BOARD.tBodies[0].rows];
+const ROWS = [...BOARD.tBodies[0].rows, ...(byId("further")?.content.children || [])];
 // What each column of the board is sorted by; the fastest, cheapest or first come first or last.
 const COLUMNS = [
   (report) => report.deviceName.toLowerCase(),
@@ -89,8 +89,10 @@ function draw() {
   offer("measure", measures(visible), measureLabel);
   offer("series", [...groupBy(visible, seriesOf)].sort((a, b) => b[1].length - a[1].length).map(([name]) => name));
   // The newest first, but one with a GPU before all others: it has more to show.
-  const byTime = [...visible].sort((a, b) => (a.created < b.created ? 1 : -1));
+  let byTime = [...visible].sort((a, b) => (a.created < b.created ? 1 : -1));
   if (!chosen.report) chosen.report = (byTime.find((report) => report.gpus) || byTime[0])?.id;
+  // Nobody reads a longer list; the names on the board open the others.
+  byTime = byTime.filter((report, index) => index < REPORTS_IN_LIST || report.id === chosen.report);
   offer("report", byTime.map((report) => report.id), null, byTime.map((report) =>
     `${minute(report.created)} · ${report.deviceName || word("none")} · ${report.place} · ${report.id}`));
   byId("charts").hidden = !visible.length;
@@ -139,7 +141,7 @@ function filtered() {
     ["provider", "outcome", "program"].every((key) => !byId(key).value || report[key] === byId(key).value));
 }
 
-// Sort the board, and hide what is filtered away.
+// Sort the board, and take out what is filtered away.
 function board(visible) {
   const column = Number(Object.hasOwn(COLUMNS, chosen.sort) ? chosen.sort : 1);
   const keyOf = COLUMNS[column], down = Number(chosen.down) === 1, direction = down ? -1 : 1;
@@ -148,9 +150,7 @@ function board(visible) {
     (keys.get(a) < keys.get(b) ? -1 : keys.get(a) > keys.get(b) ? 1 : 0) * direction || a.index - b.index);
   if (chosen.best === "1") sorted = [...groupBy(sorted, (report) => report.deviceName).values()].map((own) => own[0]);
   const most = chosen.all ? sorted.length : ROWS_AT_FIRST;
-  for (const row of ROWS) row.hidden = true;
-  for (const report of sorted.slice(0, most)) ROWS[report.index].hidden = false;
-  BOARD.tBodies[0].append(...sorted.slice(0, most).map((report) => ROWS[report.index]));
+  BOARD.tBodies[0].replaceChildren(...sorted.slice(0, most).map((report) => ROWS[report.index]));
   [...BOARD.tHead.rows[0].cells].forEach((cell, index) => {
     if (index === column) cell.setAttribute("aria-sort", down ? "descending" : "ascending");
     else cell.removeAttribute("aria-sort");

@@ -21,7 +21,7 @@ from tests.reports.test_page import EVIL, hostile
 # One browser does for all of them.
 pytestmark = pytest.mark.xdist_group("browser")
 
-VISIBLE = "[...document.querySelectorAll('#board tbody tr:not([hidden])')]"
+VISIBLE = "[...document.querySelectorAll('#board tbody tr')]"
 DEVICES = f"{VISIBLE}.map(row => row.cells[0].textContent)"
 FIGURES = ("price", "spread", "history", "ledger", "curve", "roof")
 
@@ -262,3 +262,16 @@ def test_served_it_shows_what_comes_in(tab: Page, home: Path) -> None:
         listening.shutdown()
     tab.wait("!document.getElementById('gone').hidden")
     assert tab.see(DEVICES) == ["Tesla T4"]
+
+
+def test_more_rows_than_are_laid_out_at_first_are_all_there(tab: Page, tmp_path: Path) -> None:
+    many = [report(id=f"r{number:03}", notes=[str(number)]) for number in range(505)]
+    tab.open(written(tmp_path, [*many, gpu("Tesla T4", 0.1)]))
+    tab.see("choose('best', '0'), 1")
+    assert len(tab.see(DEVICES)) == 100
+    tab.see("document.getElementById('more').click()")
+    assert len(tab.see(DEVICES)) == 506
+    # The slowest, which is the last that the file has.
+    assert tab.see(DEVICES)[-1] == "Tesla T4"
+    tab.see(f"{VISIBLE}.at(-1).querySelector('button').click()")
+    assert "Tesla T4" in tab.see("document.getElementById('one').textContent")
