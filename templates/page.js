@@ -87,7 +87,11 @@ function draw() {
   const visible = filtered();
   board(visible);
   offer("measure", measures(visible), measureLabel);
-  offer("series", [...groupBy(visible, seriesOf)].sort((a, b) => b[1].length - a[1].length).map(([name]) => name));
+  const series = [...groupBy(visible, seriesOf)].sort((a, b) => b[1].length - a[1].length);
+  offer("series", series.map(([name]) => name), null, series.map(([name, own]) => {
+    const slower = runsOf(own, byId("measure").value).filter((run) => run.slower).length;
+    return slower ? `${name} ▼ ${slower}` : name;
+  }));
   // The newest first, but one with a GPU before all others: it has more to show.
   let byTime = [...visible].sort((a, b) => (a.created < b.created ? 1 : -1));
   if (!chosen.report) chosen.report = (byTime.find((report) => report.gpus) || byTime[0])?.id;

@@ -33,7 +33,7 @@ function pricePlot(all, providers) {
   const edge = { left: 52, right: 16, top: 24, bottom: 36 };
   const paid = all.filter((machine) => machine.price > 0);
   // What is free has a lane of its own, since no logarithm has a zero.
-  const lane = paid.length < all.length ? 64 : 0;
+  const lane = paid.length === all.length ? 0 : paid.length ? 64 : width - edge.left - edge.right;
   const x = logarithmic(paid.length ? paid.map((machine) => machine.price) : [1],
     edge.left + lane, width - edge.right);
   if (!paid.length) x.ticks = [];
@@ -126,7 +126,9 @@ function spreadPlot(devices) {
 // Each run against those before it: see the rule below the chart's heading.
 function judged(runs) {
   return runs.map((run, index) => {
-    const before = runs.slice(0, index).filter((other) => other.report.program === run.report.program).slice(-5);
+    const before = [];
+    for (let at = index - 1; at >= 0 && before.length < 5; at -= 1)
+      if (runs[at].report.program === run.report.program) before.push(runs[at]);
     if (before.length < 3) return { ...run, slower: false };
     const usual = median(before.map((other) => other.value));
     const slower = run.value < 0.95 * usual && run.p95 < Math.min(...before.map((other) => other.p5));
@@ -135,9 +137,7 @@ function judged(runs) {
 }
 
 function drawHistory(reports, measure, series) {
-  const runs = judged(reports.filter((report) => seriesOf(report) === series && report.own.has(measure))
-    .map((report) => ({ report, ...report.own.get(measure) }))
-    .sort((a, b) => (a.report.created < b.report.created ? -1 : 1)));
+  const runs = runsOf(reports.filter((report) => seriesOf(report) === series), measure);
   const rows = runs.map((run, index) => [
     minute(run.report.created), number(run.value), `${number(run.p5)} – ${number(run.p95)}`,
     run.change === undefined ? "" : `${run.change >= 0 ? "+" : ""}${(run.change * 100).toFixed(1)}%`,
@@ -149,6 +149,10 @@ function drawHistory(reports, measure, series) {
   show("history-chart", word("history_title"), runs.length ? historyPlot(runs.slice(-120)) : null, null, numbers);
 }
 
+const runsOf = (reports, measure) => judged(reports.filter((report) => report.own.has(measure))
+  .map((report) => ({ report, ...report.own.get(measure) }))
+  .sort((a, b) => (a.report.created < b.report.created ? -1 : 1)));
+
 const seriesOf = (report) => [report.deviceName, report.place].join(" · ");
 
 function changes(before, now) {
@@ -158,7 +162,7 @@ function changes(before, now) {
 }
 
 function historyPlot(runs) {
-  const width = widthOf("history-chart"), height = 260, edge = { left: 52, right: 20, top: 24, bottom: 36 };
+  const width = widthOf("history-chart"), height = 260, edge = { left: 52, right: 34, top: 24, bottom: 36 };
   const x = linear(0, Math.max(1, runs.length - 1), edge.left + 12, width - edge.right);
   const dates = Math.max(1, Math.ceil(runs.length / Math.max(2, Math.floor(width / 120))));
   x.ticks = runs.map((_, index) => index).filter((index) => index % dates === 0);
@@ -171,7 +175,7 @@ function historyPlot(runs) {
   runs.forEach((run, index) => {
     root.append(
       svg("line", { class: "line k0", x1: x(index), x2: x(index), y1: y(run.p5), y2: y(run.p95), "stroke-opacity": 0.45 }),
-      mark(run.slower ? 4 : 0, x(index), y(run.value), { "fill-opacity": run.stable ? 1 : 0.3 }));
+      mark(0, x(index), y(run.value), { "fill-opacity": run.stable ? 1 : 0.3 }));
     root.lastChild.append(title(`${minute(run.report.created)}: ${number(run.value)} ${run.unit}`));
     if (run.slower)
       root.append(svg("text", { class: "slow", x: x(index), y: y(run.value) + 20, "text-anchor": "middle" }, "▼"));

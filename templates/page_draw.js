@@ -37,7 +37,7 @@ function show(id, name, drawing, legend, numbers, otherwise = "nothing") {
     return;
   }
   drawing.setAttribute("role", "img");
-  drawing.setAttribute("aria-label", `${name}. ${word("table")}: ↓`);
+  drawing.setAttribute("aria-label", `${name}. ${word("table_below")}`);
   const details = html("details", {}, html("summary", {}, word("table")), numbers);
   details.open = Boolean(wasOpen);
   figure.replaceChildren(drawing, legend || "", details);
@@ -86,7 +86,7 @@ function logarithmic(values, from, to) {
   const scale = (value) =>
     from + (Math.min(high, Math.max(low, Math.log10(value))) - low) / (high - low) * (to - from);
   const factors = high - low < 1.5 ? [1, 1.5, 2, 3, 5, 7] : high - low < 3.5 ? [1, 3] : [1];
-  scale.ticks = [];
+  Object.assign(scale, { low: 10 ** low, high: 10 ** high, ticks: [] });
   for (let power = Math.floor(low); power <= high; power += 1)
     for (const factor of factors) {
       const at = power + Math.log10(factor);

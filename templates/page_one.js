@@ -35,7 +35,7 @@ function facts(report) {
 }
 
 function measurements(report) {
-  const headers = ["measure", "device", "value", "unit", "range", "samples", "of_peak", "at_clock", "bound", "per_joule", "note"];
+  const headers = ["what", "device", "value", "unit", "range", "samples", "of_peak", "at_clock", "bound", "per_joule", "note"];
   return table(word("measurements"), headers.map(word), report.rows.map((row) => [
     rowLabel(row), row.device, number(row.value), row.unit, `${number(row.p5)} – ${number(row.p95)}`, String(row.n),
     percent(row.value / (row.peak || NaN)), percent(row.atClock), row.bound ? word(row.bound) : "",
@@ -79,7 +79,7 @@ function drawRoof(report) {
     .map((row) => ({ ...row, intensity: row.flops / row.bytes,
       tflops: row.unit === "GB/s" ? row.value * row.flops / row.bytes / 1000 : row.value }));
   const roofs = roofsOf(report);
-  const numbers = table(word("roof_title"), [word("measure"), word("intensity"), word("tflops"), word("bound")], [
+  const numbers = table(word("roof_title"), [word("what"), word("intensity"), word("tflops"), word("bound")], [
     ...works.map((work) => [rowLabel(work), number(work.intensity), number(work.tflops), work.bound ? word(work.bound) : ""]),
     ...roofs.map((roof) => [roof.label, "", number(roof.tflops ?? roof.gbps), roof.tflops ? "TFLOP/s" : "GB/s"]),
   ], [1, 2]);
@@ -112,7 +112,8 @@ function roofPlot(works, roofs) {
   const x = logarithmic([...works.map((work) => work.intensity), ...ridges, ridges[0] * 3], edge.left, width - edge.right);
   const y = logarithmic([...works.map((work) => work.tflops), flats[0].tflops * 1.5], height - edge.bottom, edge.top);
   const root = axes(width, height, edge, x, y, word("intensity"), "TFLOP/s");
-  const from = Math.min(...works.map((work) => work.intensity), ...ridges) / 2;
+  // From where the slope comes into the picture.
+  const from = Math.max(x.low, y.low * 1000 / slope.gbps);
   root.append(
     line([[x(from), y(from * slope.gbps / 1000)], [x(ridges[0]), y(flats[0].tflops)]],
       { class: `line k7 ${slope.dashed ? "dashed" : ""}` }));

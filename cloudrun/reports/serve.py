@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
+import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,6 +21,7 @@ from cloudrun.reports import page
 from cloudrun.reports.store import Entry, Store
 
 _SLOWEST_S = 30
+_REST = 20
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "frame-ancestors 'none'",
@@ -39,21 +41,32 @@ class _Current:
 
     def __init__(self, store: Store) -> None:
         self._store, self._lock = store, threading.Lock()
-        self._version, self._page = "", b""
+        self._version, self._again, self._shown, self._page = "", 0.0, "", b""
 
     def version(self) -> str:
-        """What changes with the store."""
-        return _version(list(self._store.entries()))
+        """What changes with the store. Every open page asks for it, so not each is listed for."""
+        with self._lock:
+            if time.monotonic() >= self._again:
+                self._look()
+            return self._version
 
     def page(self) -> bytes:
         """The page. Several browsers wait for one making of it."""
         with self._lock:
-            entries = list(self._store.entries())
-            if (version := _version(entries)) != self._version:
+            entries = self._look()
+            if self._shown != self._version:
                 gathered = page.gather(self._store.slim(entries))
-                pieces = page.render(gathered, now(), version)
-                self._page, self._version = "".join(pieces).encode(), version
+                pieces = page.render(gathered, now(), self._version)
+                self._page, self._shown = "".join(pieces).encode(), self._version
             return self._page
+
+    def _look(self) -> list[Entry]:
+        """List the store; then not again for twenty times as long as that has taken."""
+        begun = time.monotonic()
+        entries = list(self._store.entries())
+        self._version = _version(entries)
+        self._again = time.monotonic() + _REST * (time.monotonic() - begun)
+        return entries
 
 
 def _version(entries: list[Entry]) -> str:
