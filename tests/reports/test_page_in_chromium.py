@@ -113,12 +113,20 @@ def test_a_hostile_report_is_text_and_the_others_are_drawn(tab: Page, tmp_path: 
     assert tab.see("document.title") == "Reports of cloudrun"
     assert tab.see("document.querySelectorAll('img, [onerror]').length") == 0
     assert EVIL[:9] in tab.see(DEVICES)[0]
-    # Its 10^18 TFLOP/s do not push the others into one point.
     tab.see("choose('measure', 'matmul\\nfp32\\nTFLOP/s')")
-    marks = "[...document.querySelectorAll('#price-chart circle')]"
-    places = tab.see(f"{marks}.map(mark => +mark.getAttribute('cy'))")
-    assert len({round(place) for place in places}) == 4
     assert "NaN" not in tab.see("document.querySelector('main').innerHTML")
+
+
+def test_no_number_moves_all_others_into_one_point(tab: Page, tmp_path: Path) -> None:
+    tab.open(written(tmp_path, [*some(), gpu("NVIDIA A2", 1e-14)]))
+    tab.see("choose('measure', 'matmul\\nfp32\\nTFLOP/s')")
+    marks = tab.see(
+        "[...document.querySelectorAll('#price-chart circle')].map("
+        "mark => [mark.textContent.slice(0, 9), +mark.getAttribute('cy')])"
+    )
+    high = dict(marks)
+    assert high["Tesla T4,"] - high["NVIDIA L4"] > 15
+    assert high["NVIDIA L4"] - high["NVIDIA H1"] > 10
 
 
 def test_it_sorts_by_keyboard(tab: Page, tmp_path: Path) -> None:
