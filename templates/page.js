@@ -36,6 +36,7 @@ function start() {
     ["measure", "measure"], ["series", "series"], ["report", "report"]])
     byId(id).addEventListener("input", (event) => choose(key, event.target.value));
   byId("best").addEventListener("input", (event) => choose("best", event.target.checked ? "1" : "0"));
+  byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("more").addEventListener("click", () => choose("all", "1"));
   byId("language").addEventListener("click", () => choose("lang", language === "zh" ? "en" : "zh"));
   for (const id of ["filters", "language", "charts"]) byId(id).hidden = false;

@@ -40,6 +40,7 @@ print("HEAVY", status, heavy, file=sys.stderr)
         "gpus T4",
         "config",
         "report list",
+        "report html",
         "report schema",
         "launch --help",
         "launch --dry-run",

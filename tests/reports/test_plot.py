@@ -53,3 +53,10 @@ def test_a_report_without_numbers_gives_the_time_only() -> None:
     text = plot.render(report(measurements=[]))
     assert text.splitlines()[1].split() == ["run", "█" * 30, "|", "30", "s"]
     assert plot.render(report(measurements=[], timeline=[])) == ""
+
+
+def test_no_text_of_a_report_steers_the_terminal() -> None:
+    evil = measurement(name="\x1b[2J", unit="\u202e", params={"device": "\x07", "dtype": "\n"})
+    text = plot.render(report(measurements=[evil]))
+    assert all(char.isprintable() or char == "\n" for char in text)
+    assert "?[2J ? ?" in text
