@@ -93,4 +93,6 @@ def clean(text: str) -> str:
     A text from elsewhere (a report, a machine) must not move the reader's
     cursor or reverse his text.
     """
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else "?" for char in text)
