@@ -6,8 +6,8 @@ memory. What they share (environments, machines, kinds of work, texts) is writte
 once, and rows name it by its number. The script draws the charts in the reader's
 browser, from the same rows as the tables, because he filters them there.
 
-Texts come from anywhere: they are cut, made harmless and escaped; the page's policy
-lets no script run but its own, and no request leave.
+Texts are escaped; besides, the page's policy lets no script run but its own, and no
+request leave.
 """
 
 from __future__ import annotations
@@ -28,19 +28,24 @@ import msgspec
 
 from cloudrun.errors import BadData
 from cloudrun.model.run import PHASES, rfc3339
-from cloudrun.model.words import clean, format_number, format_usd
-from cloudrun.reports.schema import Check, Measurement, Report
+from cloudrun.model.words import format_number, format_usd
+from cloudrun.reports.page_rows import (
+    OUTCOMES,
+    SHARED,
+    STATUSES,
+    best,
+    cut,
+    data_row,
+    device_name,
+    own,
+)
+from cloudrun.reports.schema import Report
 from cloudrun.reports.store import Entry
 
 # What a page begins with, by which it is known again.
 MARK = "<!doctype html>\n<!-- A page of cloudrun reports. -->\n"
 _SCRIPTS = ("page_data.js", "page_draw.js", "page_charts.js", "page_one.js", "page.js")
-# A report of ours has some 25 measurements and 20 checks; a hostile one fills no page.
-_MOST_MEASUREMENTS, _MOST_CHECKS, _MOST_TIMINGS, _MOST_NOTES = 100, 100, 50, 20
-_MOST_TEXT, _MOST_LEFT_OUT = 300, 200
-_MOST_WITHOUT_SCRIPT = 500
-_OUTCOMES = ("passed", "failed", "partial")
-_STATUSES = ("pass", "fail", "skip")
+_MOST_LEFT_OUT, _MOST_WITHOUT_SCRIPT = 200, 500
 
 
 @dataclass
@@ -50,11 +55,7 @@ class Gathered:
     rows: list[tuple[float, bytes, str]] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     damaged: int = 0
-    shared: dict[str, dict[Any, int]] = field(
-        default_factory=lambda: {
-            name: {} for name in ("environments", "machines", "runs", "kinds", "texts")
-        }
-    )
+    shared: dict[str, dict[Any, int]] = field(default_factory=lambda: {name: {} for name in SHARED})
 
 
 def gather(reports: Iterable[tuple[Entry, Report | BadData]]) -> Gathered:
@@ -70,8 +71,8 @@ def gather(reports: Iterable[tuple[Entry, Report | BadData]]) -> Gathered:
             gathered.left_out.append((entry.path, twin))
         else:
             paths[report.id] = entry.path
-            row = msgspec.json.encode(_row(report, gathered.shared))
-            gathered.rows.append((_best(_own(report), "matmul")[0], row, _board_row(report)))
+            row = msgspec.json.encode(data_row(report, gathered.shared))
+            gathered.rows.append((best(own(report), "matmul")[0], row, _board_row(report)))
     # The fastest first; of equals the newest, as they came.
     gathered.rows.sort(key=lambda row: row[0], reverse=True)
     return gathered
@@ -124,11 +125,11 @@ def _script() -> str:
 
 def _policy(served: bool) -> str:
     """Nothing is loaded, nothing is sent, and no script or style is taken but those of ours."""
+    connect = "'self'" if served else "'none'"
     return (
         f"default-src 'none'; script-src {_hash_of(_script())}; "
         f"style-src {_hash_of(_text('page.css'))}; img-src data:; "
-        f"connect-src {chr(39)}{'self' if served else 'none'}{chr(39)}; "
-        "base-uri 'none'; form-action 'none'"
+        f"connect-src {connect}; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -149,8 +150,8 @@ def _data(gathered: Gathered) -> Iterator[str]:
     """One JSON document: what the reports share, then the reports."""
     head = {
         "phases": PHASES,
-        "outcomes": _OUTCOMES,
-        "statuses": _STATUSES,
+        "outcomes": OUTCOMES,
+        "statuses": STATUSES,
         **{name: list(known) for name, known in gathered.shared.items()},
     }
     yield _harmless(msgspec.json.encode(head)[:-1] + b',"reports":[')
@@ -164,165 +165,16 @@ def _harmless(document: bytes) -> str:
     return document.decode().replace("<", "\\u003c")
 
 
-def _row(report: Report, shared: dict[str, dict[Any, int]]) -> list[Any]:
-    """One report as data; page_data.js reads it."""
-    return [
-        report.id,
-        rfc3339(datetime.fromisoformat(report.created)),
-        _OUTCOMES.index(report.outcome),
-        _number_of(_environment(report), shared["environments"]),
-        _number_of(_machine(report), shared["machines"]),
-        _number_of(_run(report), shared["runs"]),
-        _short(report.cost.usd),
-        _short(report.cost.predicted_usd),
-        [
-            [
-                PHASES.index(timing.phase),
-                _short(timing.seconds),
-                _short(timing.predicted_seconds),
-                _short(timing.usd),
-            ]
-            for timing in report.timeline[:_MOST_TIMINGS]
-        ],
-        [_check(check, shared["texts"]) for check in _most_telling(report.checks)],
-        [_measured(row, shared) for row in report.measurements[:_MOST_MEASUREMENTS]],
-        [_number_of(_cut(note), shared["texts"]) for note in report.notes[:_MOST_NOTES]],
-    ]
-
-
-def _number_of(value: Any, known: dict[Any, int]) -> int:
-    """The number of a value among those that reports share."""
-    return known.setdefault(value, len(known))
-
-
-def _environment(report: Report) -> tuple[Any, ...]:
-    environment = report.environment
-    if environment is None:
-        return ()
-    gpu = environment.gpus[0] if environment.gpus else None
-    return (
-        _cut(environment.device),
-        device_name(report),
-        _cut(environment.os),
-        _cut(environment.python),
-        _cut(environment.torch),
-        _cut(environment.cuda),
-        _cut(environment.driver),
-        _cut(environment.cpu),
-        environment.threads,
-        environment.memory_bytes,
-        len(environment.gpus),
-        gpu.memory_bytes if gpu else None,
-    )
-
-
-def device_name(report: Report) -> str:
-    """The device that a report is about: its first GPU, else its processor."""
-    environment = report.environment
-    if environment is None:
-        return ""
-    return _cut(environment.gpus[0].name if environment.gpus else environment.cpu)
-
-
-def _machine(report: Report) -> tuple[Any, ...]:
-    machine = report.machine
-    return (
-        _cut(machine.provider),
-        _cut(machine.zone or machine.region),
-        _cut(machine.instance_type),
-        machine.spot,
-        _short(machine.price_usd_per_hour),
-        machine.price_as_of,
-    )
-
-
-def _run(report: Report) -> tuple[Any, ...]:
-    return _cut(report.run.workload), _cut(report.run.profile), report.provenance.workload_sha256
-
-
-def _most_telling(checks: tuple[Check, ...]) -> list[Check]:
-    """The checks, those that failed first where there are more than a page can hold."""
-    order = sorted(checks, key=lambda check: check.status != "fail")
-    return list(checks) if len(checks) <= _MOST_CHECKS else order[:_MOST_CHECKS]
-
-
-def _check(check: Check, texts: dict[Any, int]) -> list[int]:
-    said = (check.detail, check.remedy) if check.status != "pass" else ()
-    return [
-        _STATUSES.index(check.status),
-        *(_number_of(_cut(text), texts) for text in (check.name, *said)),
-    ]
-
-
-def _measured(row: Measurement, shared: dict[str, dict[Any, int]]) -> list[Any]:
-    """A measurement; the last ones of its fields are left out where they are empty."""
-    cells = [
-        _number_of(_kind(row), shared["kinds"]),
-        _short(row.value),
-        _short(row.p5),
-        _short(row.p95),
-        row.n,
-        int(row.stable),
-        _number_of(_cut(row.note), shared["texts"]) if row.note else None,
-        _short(row.clock_corrected_fraction),
-        _short(row.per_joule),
-    ]
-    while cells[-1] is None:
-        cells.pop()
-    return cells
-
-
-def _kind(row: Measurement) -> tuple[Any, ...]:
-    """What was measured: alike in all reports of one program and device."""
-    device, dtype = (_cut(str(row.params.get(key, ""))[:_MOST_TEXT]) for key in ("device", "dtype"))
-    size = next((row.params[key] for key in ("m", "batch") if key in row.params), None)
-    return (
-        _cut(row.name),
-        device,
-        dtype,
-        size if isinstance(size, int) and 0 < size < 2**31 else None,
-        _cut(row.unit),
-        _short(row.flops),
-        _short(row.bytes),
-        _short(row.peak),
-        row.bound,
-    )
-
-
-def _short(value: float | None) -> float | int | None:
-    """A number in five digits: enough for any chart, and a third of the size."""
-    if value is None:
-        return None
-    shorter = float(f"{value:.5g}")
-    return int(shorter) if shorter.is_integer() and shorter < 2**53 else shorter
-
-
-def _cut(text: str | None) -> str:
-    return clean((text or "")[:_MOST_TEXT])
-
-
-def _own(report: Report) -> list[Measurement]:
-    """What was measured on the device that the report is about."""
-    device = report.environment.device if report.environment else ""
-    return [row for row in report.measurements if row.params.get("device") == device]
-
-
-def _best(rows: list[Measurement], name: str) -> tuple[float, str]:
-    """The highest value of a measurement, and its number format; 0 where there is none."""
-    found = max((row for row in rows if row.name == name), key=lambda row: row.value, default=None)
-    return (found.value, str(found.params.get("dtype", ""))) if found else (0.0, "")
-
-
 def _board_row(report: Report) -> str:
     """One row of the leader board; its columns are those of page.html."""
-    rows, machine = _own(report), report.machine
-    speed, dtype = _best(rows, "matmul")
+    rows, machine = own(report), report.machine
+    speed, dtype = best(rows, "matmul")
     price = machine.price_usd_per_hour
-    training = _best(rows, "training")[0]
+    training = best(rows, "training")[0]
     cells = (
         ("th", "", _html(device_name(report)) or '<span data-word="none">no device</span>'),
         ("td", "", f"{_number(speed)} <small>{_html(dtype)}</small>" if speed else ""),
-        ("td", "", _number(_best(rows, "memory_copy")[0])),
+        ("td", "", _number(best(rows, "memory_copy")[0])),
         ("td", "", _number(training)),
         ("td", "", _html(format_usd(price)) if price else '<span data-word="free">free</span>'),
         ("td", "", _number(training * 3600 / price / 1e6) if price else ""),
@@ -337,7 +189,7 @@ def _board_row(report: Report) -> str:
 
 
 def _html(text: str) -> str:
-    return escape(_cut(text))
+    return escape(cut(text))
 
 
 def _number(value: float) -> str:
