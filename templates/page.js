@@ -45,9 +45,17 @@ function start() {
     if (innerWidth !== width) draw();
     width = innerWidth;
   });
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
+  addEventListener("beforeprint", () => print(true));
+  addEventListener("afterprint", () => print(false));
   draw();
   if (document.documentElement.dataset.live) follow(document.documentElement.dataset.live);
+}
+
+// On paper the charts have its width, and nothing can be unfolded.
+function print(begins) {
+  printing = begins;
+  draw();
+  for (const part of document.querySelectorAll("details")) part.open = begins;
 }
 
 // Headings that sort, and names that open their report.

@@ -95,7 +95,14 @@ function logarithmic(values, from, to) {
   return scale;
 }
 
-const widthOf = (id) => Math.min(1100, Math.max(280, document.getElementById(id).clientWidth || 640));
+const ON_PAPER = 640;
+let printing = false;
+
+// As wide as its place, so that texts have the size of all others.
+function widthOf(id) {
+  const room = printing ? ON_PAPER : document.getElementById(id).clientWidth || ON_PAPER;
+  return Math.min(1100, Math.max(280, room));
+}
 
 // A drawing area with axes. `x` and `y` are scales over [left, width - right] and [height - bottom, top].
 function axes(width, height, edge, x, y, xTitle, yTitle, format = { x: number, y: number }) {

@@ -245,6 +245,9 @@ def test_it_prints_with_all_its_tables_and_on_paper_wide(tab: Page, tmp_path: Pa
     tab.see("dispatchEvent(new Event('beforeprint')), 1")
     assert tab.see("document.documentElement.scrollWidth") == 720
     assert tab.see("[...document.querySelectorAll('details')].every(at => at.open)")
+    # Drawn for the paper: a wide screen's charts would be shrunk, and their texts with them.
+    boxes = "[...document.querySelectorAll('figure > svg')].map(at => at.viewBox.baseVal.width)"
+    assert tab.see(boxes) == [640] * len(FIGURES)
     assert tab.see("getComputedStyle(document.getElementById('filters')).display") == "none"
     assert tab.see("getComputedStyle(document.body).color") == "rgb(27, 31, 36)"
 
