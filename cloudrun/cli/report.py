@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
@@ -27,7 +28,13 @@ if TYPE_CHECKING:
 _MOST_LISTED, _MOST_TOLD = 50, 20
 
 # The commands in modules of their own.
-_LAZY = {"compare": "compare", "export": "export", "sign": "sign", "verify": "verify"}
+_LAZY = {
+    "compare": "compare",
+    "html": "report_html",
+    "export": "export",
+    "sign": "sign",
+    "verify": "verify",
+}
 
 
 class _Reports(output.Group):
@@ -48,7 +55,7 @@ class _Reports(output.Group):
 
 @click.group("report", cls=_Reports)
 def command() -> None:
-    """The reports that were made: list, show, compare, export."""
+    """The reports that were made: list, show, compare, html, export."""
 
 
 @command.command("list", cls=output.SettingsCommand)
@@ -96,18 +103,24 @@ def list_reports(
 
 @command.command("show", cls=output.SettingsCommand)
 @click.argument("report", default="last")
+@click.option("--plot", is_flag=True, help="Draw its speeds, and its phases, as bars.")
 @click.option("--raw", is_flag=True, help="The file as it is: what you share when you share it.")
 @output.store_option
 @output.json_option
-def show(report: str, raw: bool, store: str | None, json: bool) -> None:
+def show(report: str, plot: bool, raw: bool, store: str | None, json: bool) -> None:
     """Show REPORT: its id, any unique beginning of it, a file, or 'last' (the default)."""
+    if plot and (json or raw):
+        raise WrongUsage("A drawing is no JSON.", "", "Leave out --plot, or the other option.")
     if raw:
-        path, _ = sources.file_of(open_reports(store), report)
-        click.echo(output.harmless_json(path.read_text("utf-8", "replace")), nl=False)
+        text = sources.raw(open_reports(store), report).decode("utf-8", "replace")
+        click.echo(output.harmless_json(text), nl=False)
         return
     found = _read(report, store)
     if json:
         click.echo(output.harmless_json(found.to_json().decode()), nl=False)
+        return
+    if plot:
+        _plot(found)
         return
     from cloudrun.reports.text import render
 
@@ -143,6 +156,18 @@ def sync_stores(source: str, target: str, json: bool) -> int:
     if len(skipped) > _MOST_TOLD:
         output.say(f"And {len(skipped) - _MOST_TOLD} more; --json names them all.")
     return BadData.exit_status if skipped else 0
+
+
+def _plot(report: schema.Report) -> None:
+    """Draw with blocks, or with # where the terminal has no blocks."""
+    from cloudrun.reports.plot import ASCII, BLOCKS, render
+
+    try:
+        BLOCKS.encode(sys.stdout.encoding or "ascii")
+        blocks = BLOCKS
+    except UnicodeEncodeError:
+        blocks = ASCII
+    click.echo(render(report, output.paint, output.width(), blocks))
 
 
 @command.command("schema", cls=output.Command)

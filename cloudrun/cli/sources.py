@@ -113,6 +113,20 @@ def folder_of(store: Store) -> Path:
     )
 
 
+def raw(store: Store, name: str) -> bytes:
+    """One report's file as it is.
+
+    Raises:
+        WrongUsage: the store has none of this name, or several.
+        BadData: it is damaged.
+    """
+    place = _place(store, name)
+    if isinstance(place, Entry):
+        return store.read_whole(place)[1]
+    read_file(place, name)
+    return place.read_bytes()
+
+
 def whole(source: Source, report: str) -> Report:
     """A report that `reports` or `one` has given, by its id, with its samples.
 

@@ -68,6 +68,11 @@ def format_bytes(count: float) -> str:
     return f"{count:.4g} TiB"
 
 
+def format_number(value: float) -> str:
+    """Write a measured number in three digits or whole: `0.213`, `48.4`, `52,914`, `1e+12`."""
+    return f"{value:,.0f}" if 100 <= value < 1e9 else f"{value:.3g}"
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Give the known word that is most like `word`, case aside; None when none is."""
     by_lower = {name.lower(): name for name in known}
@@ -88,4 +93,6 @@ def clean(text: str) -> str:
     A text from elsewhere (a report, a machine) must not move the reader's
     cursor or reverse his text.
     """
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else "?" for char in text)

@@ -13,7 +13,7 @@ from cloudrun.catalog import gpus as catalog
 from cloudrun.catalog.instances import cheapest
 from cloudrun.model.columns import clip, pad, wrap
 from cloudrun.model.run import rfc3339
-from cloudrun.model.words import clean, format_bytes, format_duration, format_usd
+from cloudrun.model.words import clean, format_bytes, format_duration, format_number, format_usd
 from cloudrun.reports.schema import Check, Measurement, Report
 
 # A report is laid out for 80 columns; below the least ones nothing fits any more.
@@ -142,7 +142,7 @@ def _measurement(row: Measurement, report: Report, width: int) -> Iterator[str]:
         "memory_copy": "memory copy",
         "training": "transformer training",
     }[row.name]
-    number = f"{_number(row.value):>10} {clean(row.unit)}"
+    number = f"{format_number(row.value):>10} {clean(row.unit)}"
     value = clip(pad(clip(clean(title), _TITLE), _TITLE) + number, min(_VALUE, width - 2))
     verdicts = "; ".join(_verdicts(row, report))
     beside = width - _VALUE - 4
@@ -162,14 +162,14 @@ def _verdicts(row: Measurement, report: Report) -> Iterator[str]:
         return
     if row.peak_fraction is not None and row.peak is not None:
         word = "as it should be" if row.value >= _healthy(row, report) else "low" + _cause(row)
-        yield f"{row.peak_fraction:.0%} of the data sheet's {_number(row.peak)}: {word}"
+        yield f"{row.peak_fraction:.0%} of the data sheet's {format_number(row.peak)}: {word}"
     if row.clock_corrected_fraction is not None and row.gpu and row.gpu.clock_mhz:
         yield f"{row.clock_corrected_fraction:.0%} of what its {row.gpu.clock_mhz:.0f} MHz allow"
     twin = _like(row, report, device="cpu")
     if twin is not None and row.params.get("device") != "cpu":
         yield f"{row.value / twin.value:.3g} times this machine's CPU"
     if row.per_joule:
-        yield f"{_number(row.per_joule)} {clean(row.unit.removesuffix('/s'))} per joule"
+        yield f"{format_number(row.per_joule)} {clean(row.unit.removesuffix('/s'))} per joule"
     if not row.stable:
         yield f"not steady: {clean(row.note)}"
     elif row.note:
@@ -222,8 +222,8 @@ def _yardstick_line(rows: list[Measurement]) -> str:
     for row in _headline(rows):
         peak, kind = peaks.get(row.name, (None, ""))
         if peak and row.value > 0:
-            times = _number(float(f"{peak / row.value:.2g}"))
-            parts.append(f"{_number(peak)} {row.unit}{kind}, {times} times this")
+            times = format_number(float(f"{peak / row.value:.2g}"))
+            parts.append(f"{format_number(peak)} {row.unit}{kind}, {times} times this")
     return (
         "There is no published peak for this device. For comparison, the data sheet of a "
         f"{_YARDSTICK} GPU: {'; '.join(parts)}."
@@ -270,7 +270,3 @@ def _device(report: Report) -> str:
 def _row(label: str, text: str, width: int) -> Iterator[str]:
     for number, line in enumerate(wrap(clean(text), width - _LABEL)):
         yield f"{label if number == 0 else '':<{_LABEL}}{line}"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -42,6 +42,7 @@ print("HEAVY", status, heavy, file=sys.stderr)
         "gpus T4",
         "config",
         "report list",
+        "report html",
         "report schema",
         "report compare",
         "report export",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -199,3 +200,15 @@ def test_a_copy_is_called_a_duplicate(cloudrun: Cloudrun, store: Store) -> None:
     rows = json.loads(cloudrun("report", "list", "--json").stdout)
     assert [row.get("duplicate_of") for row in rows] == [None, None, store.find("first").path]
     assert store.find("first").path != "copy.json"
+
+
+def test_plot_draws_bars_for_any_terminal(cloudrun: Cloudrun, store: Store) -> None:
+    drawn = cloudrun("report", "show", "firstone", "--plot")
+    assert drawn.returncode == 0
+    assert "matmul fp32 2048 cpu       " + "█" * 40 in drawn.stdout
+    poor = cloudrun(
+        "report", "show", "--plot", env={**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "60"}
+    )
+    assert "#" * 26 in poor.stdout
+    assert max(map(len, poor.stdout.splitlines())) == 60
+    assert cloudrun("report", "show", "--plot", "--json").returncode == 2
