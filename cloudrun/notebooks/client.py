@@ -53,10 +53,14 @@ class Answer:
     err: str
 
     @property
-    def last_words(self) -> str:
-        """The last line of its errors, else of its output."""
-        lines = (self.err.strip() or self.out.strip()).splitlines()
-        return clean(lines[-1].strip())[:300] if lines else "It said nothing"
+    def words(self) -> str:
+        """What went wrong, in its own words: the first line of its errors, else of its output.
+
+        Of a traceback it is the last line.
+        """
+        lines = (self.err.strip() or self.out.strip()).splitlines() or ["nothing"]
+        line = lines[-1] if lines[0].startswith("Traceback") else lines[0]
+        return clean(line.strip())[:300]
 
 
 def find(kind: Kind) -> str:

@@ -60,6 +60,7 @@ _LATER_S = 300
 _OURS = re.compile(r"[\w-]{1,100}/cloudrun-([a-z][a-z0-9]{11})", re.ASCII)
 _PUSHED = "successfully pushed"
 _REFUSED = re.compile(r"^Kernel push error: (.*)$", re.MULTILINE)
+_NOT_THERE = ("was not found", "have access to this resource")
 _MOST_LEFT = 50
 _CLIENT = client.Kind(
     service="Kaggle",
@@ -236,7 +237,7 @@ def _fetch(ref: str, folder: Path) -> Path:
     if answer.status != 0 or not packed.exists():
         raise HostUnreachable(
             "The results could not be fetched from Kaggle.",
-            f"Its client says: {answer.last_words}.",
+            f"Its client says: {answer.words}.",
             "Look at the notebook's output: https://www.kaggle.com/work/code",
         )
     return packed
@@ -294,8 +295,8 @@ def terminate(run_id: str, region: str | None, machine: Machine | None) -> str: 
 def _delete(ref: str) -> None:
     answer = _ask("kernels", "delete", ref, "-y")
     is_deleted = answer.status == 0 and "deleted successfully" in answer.out
-    # There was none, or is no more.
-    is_none = any(f"{status} " in answer.err for status in (403, 404))
+    # There was none, or is no more: Kaggle calls that one or the other.
+    is_none = any(words in answer.err for words in _NOT_THERE)
     if not (is_deleted or is_none):
         raise cannot_ask(answer)
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,9 +43,12 @@ def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(payload, "WORKLOADS", scripted_programs(tmp_path / "w", "good.py"))
 
 
-@pytest.fixture
-def colab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Service:
-    return clients.install("colab", tmp_path, monkeypatch)
+@pytest.fixture(params=clients.KINDS)
+def colab(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Service]:
+    with clients.installed("colab", request.param, tmp_path, monkeypatch) as service:
+        yield service
 
 
 def test_a_launch_gives_a_report_and_its_machine_back(colab: Service, short: None) -> None:
@@ -158,7 +162,6 @@ def test_a_machine_that_stays_is_named_and_ended_later(colab: Service, cloudrun:
         ("503", CannotHave, "has no T4 free now"),
         ("logged out", NoCredentials, "login has expired"),
         ("lost", HostUnreachable, "took the machine back"),
-        ("old", NotInstalled, "It is 0.6.0; cloudrun needs 0.7.5"),
     ],
 )
 def test_what_colab_refuses_is_told_with_a_remedy(
@@ -171,19 +174,24 @@ def test_what_colab_refuses_is_told_with_a_remedy(
     assert colab.machines() == []
 
 
-def test_a_machine_without_a_gpu_is_not_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: None
-) -> None:
-    clients.install("colab", tmp_path, monkeypatch, gpus=0)
+def test_a_machine_without_a_gpu_is_not_measured(colab: Service, short: None) -> None:
+    (colab.folder / "gpu" / "nvidia-smi").unlink()
     with pytest.raises(Unavailable, match="without a GPU"):
         lifecycle.launch(SMOKE)
 
 
-def test_another_program_of_that_name_is_told_apart(
-    colab: Service, short: None, tmp_path: Path
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        ("echo Version: 0.6.0", "It is 0.6.0; cloudrun needs 0.7.5"),
+        ("echo colab-cli 2.2.5", "not the official client"),
+    ],
+)
+def test_a_client_that_will_not_do_is_told_with_a_remedy(
+    colab: Service, tmp_path: Path, says: str, told: str
 ) -> None:
-    clients.program(tmp_path / "clients" / "colab", "echo colab-cli 2.2.5")
-    with pytest.raises(NotInstalled, match="not the official client"):
+    clients.program(tmp_path / "clients" / "colab", says)
+    with pytest.raises(NotInstalled, match=told):
         lifecycle.launch(SMOKE)
 
 
