@@ -91,7 +91,10 @@ def offers(need: Need, tell: Tell = nobody) -> Sequence[Offer]:  # noqa: ARG001
     """
     if need.gpu is not None and not _has(need.gpu):
         return []
-    hours = _gpu_hours()
+    try:
+        hours = _gpu_hours()
+    except HostUnreachable as error:
+        raise Unavailable(error.what, error.why, error.try_this) from error
     if hours and hours["remaining"] in ("0h", "0.00h"):
         raise Unavailable(
             "Your GPU hours at Kaggle are used up.",
@@ -155,10 +158,18 @@ def create(offer: Offer, order: Order) -> Machine:
     """Give Kaggle the whole job, which it queues and runs.
 
     Raises:
-        CannotHave: Kaggle does not take it.
+        CannotHave: Kaggle does not take it, or cannot be asked.
+        NoCredentials: nobody is logged in.
         WrongUsage: what is to be done cannot be done there.
     """
     refuse_secrets(order, "Kaggle")
+    try:
+        return _submit(offer, order)
+    except HostUnreachable as error:
+        raise CannotHave(error.what, error.why, error.try_this, scope="cloud") from error
+
+
+def _submit(offer: Offer, order: Order) -> Machine:
     made = payload.build(order.need, offer.device, _HOME, order.longest_s)
     ref = f"{_user()}/{_slug(order.run_id)}"
     folder = order.folder / "kaggle"
@@ -202,10 +213,7 @@ def _about(ref: str, order: Order) -> dict[str, object]:
 def _refusal(answer: client.Answer) -> CloudrunError:
     found = _REFUSED.search(answer.out)
     if found is None:
-        problem = cannot_ask(answer)
-        if isinstance(problem, NoCredentials):
-            return problem
-        return CannotHave(problem.what, problem.why, problem.try_this, scope="cloud")
+        return cannot_ask(answer)
     said = clean(found[1])[:300]
     what, remedy = "Kaggle did not take the job.", "Look at https://www.kaggle.com/settings"
     if "session count" in said:
