@@ -22,7 +22,8 @@ from cloudrun.errors import (
 )
 from cloudrun.launcher import lifecycle
 from cloudrun.model.need import Need
-from cloudrun.notebooks import payload
+from cloudrun.notebooks import colab as provider
+from cloudrun.notebooks import payload, tied_client
 from tests.conftest import Cloudrun
 from tests.doubles import clients
 from tests.doubles.clients import Service
@@ -58,14 +59,20 @@ def test_a_launch_gives_a_report_and_its_machine_back(colab: Service, short: Non
     assert report.machine.provider == "colab"
     assert [check.name for check in report.checks] == ["torch"]
     assert colab.machines() == []
+    _, run, _ = colab.calls()
     assert [call[0] for call in colab.calls()] == ["version", "run", "sessions"]
+    # The client's own limit ends nothing: after it, the client only spins.
+    assert int(run[run.index("--timeout") + 1]) >= SMOKE.ttl_s + 300
 
 
 def test_a_command_speaks_and_ends_as_it_does_here_and_its_results_come_home(
     colab: Service,
 ) -> None:
     Path("train.py").write_text(
+        # A file of its own, which the text that goes there is not.
+        "from __future__ import annotations\n"
         "import os, sys\n"
+        "assert os.path.basename(__file__) == 'train.py'\n"
         "os.makedirs('results')\n"
         "open('results/model.bin', 'wb').write(bytes(range(256)))\n"
         "sys.stdout.buffer.write(b'a bar: 10%\\r100%\\xff, no end of line')\n"
@@ -133,6 +140,26 @@ def test_a_killed_cloudrun_leaves_no_machine(colab: Service, cloudrun: Cloudrun)
     assert not list((Path(os.environ["CLOUDRUN_HOME"]) / "state" / "colab").iterdir())
 
 
+def test_an_interrupted_client_gives_its_machine_back_by_itself(
+    colab: Service, tmp_path: Path
+) -> None:
+    (tmp_path / "script.py").write_text(FOREVER)
+    client = ("colab", "--config", str(tmp_path / "state.json"), "run", "-s", "x", "--gpu", "T4")
+    nothing = json.dumps(["true"])
+    process = subprocess.Popen(
+        [sys.executable, tied_client.__file__, nothing, *client, str(tmp_path / "script.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "running\n"
+    assert len(colab.machines()) == 1
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert colab.machines() == []
+
+
 def test_a_machine_that_the_client_forgot_is_given_back(colab: Service, short: None) -> None:
     """The client swallows an error of its last act, and forgets the machine all the same."""
     colab.goes_wrong("teardown fails")
@@ -193,6 +220,14 @@ def test_a_client_that_will_not_do_is_told_with_a_remedy(
     clients.program(tmp_path / "clients" / "colab", says)
     with pytest.raises(NotInstalled, match=told):
         lifecycle.launch(SMOKE)
+
+
+def test_on_windows_it_says_what_works_there(
+    colab: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(NotInstalled, match="--on kaggle"):
+        provider.offers(SMOKE)
 
 
 @pytest.mark.parametrize(

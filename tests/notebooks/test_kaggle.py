@@ -67,7 +67,10 @@ def test_a_command_speaks_and_ends_as_it_does_here_and_its_results_come_home(
     kaggle: Service,
 ) -> None:
     Path("train.py").write_text(
+        # A file of its own, which the text that goes there is not.
+        "from __future__ import annotations\n"
         "import os, sys\n"
+        "assert os.path.basename(__file__) == 'train.py'\n"
         "os.makedirs('results')\n"
         "open('results/model.bin', 'wb').write(bytes(range(256)))\n"
         "sys.stdout.buffer.write(b'a bar: 10%\\r100%\\xff, no end of line')\n"
