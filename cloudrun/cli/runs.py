@@ -11,6 +11,7 @@ import click
 from cloudrun import settings
 from cloudrun.cli import output
 from cloudrun.errors import WrongUsage
+from cloudrun.model.need import NOTEBOOKS
 from cloudrun.model.words import clean
 
 if TYPE_CHECKING:
@@ -56,7 +57,16 @@ def show_report(report: Report, store: Store, json: bool) -> None:
     else:
         from cloudrun.reports.text import render
 
-        click.echo(render(report, output.paint, store.show_command(report.id), output.width()))
+        again = store.show_command(report.id)
+        # Whoever has a service's client has it for this.
+        free = {"free": "A free GPU: cloudrun launch --on free"} if _has_client() else {}
+        click.echo(render(report, output.paint, again, output.width(), **free))
+
+
+def _has_client() -> bool:
+    from cloudrun.notebooks.client import path_of
+
+    return any(path_of(service) for service in NOTEBOOKS)
 
 
 def show_left(row: RunRow, json: bool) -> None:

@@ -10,6 +10,7 @@ from cloudrun.hosts import jupyter, shell
 from cloudrun.hosts.base import Person
 from cloudrun.hosts.ssh import HOME, SshHost, project_folder
 from cloudrun.launcher.journal import RunRow
+from cloudrun.model.need import NOTEBOOKS
 from cloudrun.providers import base as providers
 
 _REACH_S = 60.0
@@ -55,6 +56,12 @@ def _reach(row: RunRow, person: Person) -> SshHost:
     """Open the run's machine."""
     machine = row.machine
     host = None
+    if machine is not None and machine.offer.provider in NOTEBOOKS:
+        raise WrongUsage(
+            f"Run {row.id} has no machine that can be logged in to.",
+            f"{machine.offer.provider.capitalize()} lends it for one job.",
+            f"See what the job says: cloudrun logs -f {row.id}",
+        )
     if machine is not None:
         until = time.monotonic() + _REACH_S
         host = providers.load(machine.offer.provider).connect(machine, person, until)

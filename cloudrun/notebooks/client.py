@@ -53,10 +53,14 @@ class Answer:
     err: str
 
     @property
-    def last_words(self) -> str:
-        """The last line of its errors, else of its output."""
-        lines = (self.err.strip() or self.out.strip()).splitlines()
-        return clean(lines[-1].strip())[:300] if lines else "It said nothing"
+    def words(self) -> str:
+        """What went wrong, in its own words: the first line of its errors, else of its output.
+
+        Of a traceback it is the last line.
+        """
+        lines = (self.err.strip() or self.out.strip()).splitlines() or ["nothing"]
+        line = lines[-1] if lines[0].startswith("Traceback") else lines[0]
+        return clean(line.strip())[:300]
 
 
 def find(kind: Kind) -> str:
@@ -65,7 +69,7 @@ def find(kind: Kind) -> str:
     Raises:
         NotInstalled: there is none, or it is too old.
     """
-    path = shutil.which(kind.name) or _beside_us(kind.name)
+    path = path_of(kind.name)
     if path is None:
         raise NotInstalled(
             f"The client of {kind.service} is not installed.",
@@ -95,9 +99,9 @@ def find(kind: Kind) -> str:
     return path
 
 
-def _beside_us(name: str) -> str | None:
-    """The program of the environment that we run in, whether or not that is activated."""
-    return shutil.which(name, path=str(Path(sys.executable).parent))
+def path_of(name: str) -> str | None:
+    """The program of this name: on the path, or of the environment that we run in."""
+    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
 
 
 def _version_of(kind: Kind, path: str) -> str:

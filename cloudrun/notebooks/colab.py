@@ -203,7 +203,7 @@ def _fetch(run_id: str, folder: Path) -> Path:
     answer = _ask(_state(run_id), "download", "-s", _session(run_id), there, str(packed))
     if answer.status != 0 or not packed.exists():
         raise HostUnreachable(
-            "The results could not be fetched from Colab.", f"Its client says: {answer.last_words}."
+            "The results could not be fetched from Colab.", f"Its client says: {answer.words}."
         )
     return packed
 
@@ -288,7 +288,7 @@ def _cannot_ask(answer: client.Answer) -> HostUnreachable | NoCredentials:
     if is_logged_out(answer.out + answer.err):
         return NoCredentials("Colab's login has expired.", "", LOG_IN)
     return HostUnreachable(
-        "Colab does not answer.", f"Its client says: {answer.last_words}.", "Try again later."
+        "Colab does not answer.", f"Its client says: {answer.words}.", "Try again later."
     )
 
 

@@ -60,6 +60,7 @@ _LATER_S = 300
 _OURS = re.compile(r"[\w-]{1,100}/cloudrun-([a-z][a-z0-9]{11})", re.ASCII)
 _PUSHED = "successfully pushed"
 _REFUSED = re.compile(r"^Kernel push error: (.*)$", re.MULTILINE)
+_NOT_THERE = ("was not found", "have access to this resource")
 _MOST_LEFT = 50
 _CLIENT = client.Kind(
     service="Kaggle",
@@ -90,7 +91,10 @@ def offers(need: Need, tell: Tell = nobody) -> Sequence[Offer]:  # noqa: ARG001
     """
     if need.gpu is not None and not _has(need.gpu):
         return []
-    hours = _gpu_hours()
+    try:
+        hours = _gpu_hours()
+    except HostUnreachable as error:
+        raise Unavailable(error.what, error.why, error.try_this) from error
     if hours and hours["remaining"] in ("0h", "0.00h"):
         raise Unavailable(
             "Your GPU hours at Kaggle are used up.",
@@ -154,10 +158,18 @@ def create(offer: Offer, order: Order) -> Machine:
     """Give Kaggle the whole job, which it queues and runs.
 
     Raises:
-        CannotHave: Kaggle does not take it.
+        CannotHave: Kaggle does not take it, or cannot be asked.
+        NoCredentials: nobody is logged in.
         WrongUsage: what is to be done cannot be done there.
     """
     refuse_secrets(order, "Kaggle")
+    try:
+        return _submit(offer, order)
+    except HostUnreachable as error:
+        raise CannotHave(error.what, error.why, error.try_this, scope="cloud") from error
+
+
+def _submit(offer: Offer, order: Order) -> Machine:
     made = payload.build(order.need, offer.device, _HOME, order.longest_s)
     ref = f"{_user()}/{_slug(order.run_id)}"
     folder = order.folder / "kaggle"
@@ -201,10 +213,7 @@ def _about(ref: str, order: Order) -> dict[str, object]:
 def _refusal(answer: client.Answer) -> CloudrunError:
     found = _REFUSED.search(answer.out)
     if found is None:
-        problem = cannot_ask(answer)
-        if isinstance(problem, NoCredentials):
-            return problem
-        return CannotHave(problem.what, problem.why, problem.try_this, scope="cloud")
+        return cannot_ask(answer)
     said = clean(found[1])[:300]
     what, remedy = "Kaggle did not take the job.", "Look at https://www.kaggle.com/settings"
     if "session count" in said:
@@ -236,7 +245,7 @@ def _fetch(ref: str, folder: Path) -> Path:
     if answer.status != 0 or not packed.exists():
         raise HostUnreachable(
             "The results could not be fetched from Kaggle.",
-            f"Its client says: {answer.last_words}.",
+            f"Its client says: {answer.words}.",
             "Look at the notebook's output: https://www.kaggle.com/work/code",
         )
     return packed
@@ -294,8 +303,8 @@ def terminate(run_id: str, region: str | None, machine: Machine | None) -> str: 
 def _delete(ref: str) -> None:
     answer = _ask("kernels", "delete", ref, "-y")
     is_deleted = answer.status == 0 and "deleted successfully" in answer.out
-    # There was none, or is no more.
-    is_none = any(f"{status} " in answer.err for status in (403, 404))
+    # There was none, or is no more: Kaggle calls that one or the other.
+    is_none = any(words in answer.err for words in _NOT_THERE)
     if not (is_deleted or is_none):
         raise cannot_ask(answer)
 

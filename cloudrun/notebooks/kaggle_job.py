@@ -153,6 +153,6 @@ def cannot_ask(answer: client.Answer) -> Lost | NoCredentials:
         return NoCredentials("You are not logged in to Kaggle.", "", LOG_IN)
     return Lost(
         "Kaggle does not answer as it should.",
-        f"Its client says: {answer.last_words}",
+        f"Its client says: {answer.words}",
         "Try again later.",
     )

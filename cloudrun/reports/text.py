@@ -32,7 +32,13 @@ def plain(text: str, _role: str) -> str:
     return text
 
 
-def render(report: Report, paint: Paint = plain, again: str = "", width: int = WIDTH) -> str:
+def render(
+    report: Report,
+    paint: Paint = plain,
+    again: str = "",
+    width: int = WIDTH,
+    free: str = "A free GPU, in your browser: cloudrun colab --open",
+) -> str:
     """Write the report as text.
 
     Args:
@@ -40,6 +46,7 @@ def render(report: Report, paint: Paint = plain, again: str = "", width: int = W
         paint: Colours a text for a role: `good`, `bad`, `strong`.
         again: The command that shows the report once more, where that is worth saying.
         width: The columns that a line may take.
+        free: Where the reader finds a free GPU, and the command for it.
     """
     width = max(_LEAST_WIDTH, width)
     sections = (
@@ -47,7 +54,7 @@ def render(report: Report, paint: Paint = plain, again: str = "", width: int = W
         _findings(report, paint, width),
         _speed(report, paint, width),
         _ending(report, again, width),
-        _next(report, width),
+        _next(report, width, free),
     )
     blocks = [list(section) for section in sections]
     return "\n\n".join("\n".join(block) for block in blocks if block)
@@ -242,16 +249,12 @@ def _ending(report: Report, again: str, width: int) -> Iterator[str]:
     yield from _row("Report", again, width)
 
 
-def _next(report: Report, width: int) -> Iterator[str]:
+def _next(report: Report, width: int, free: str) -> Iterator[str]:
     """The next rung of the ladder: a free GPU, then one for cents."""
     is_command = report.run.workload == "command"
     if report.outcome != "passed" or _device(report) != "cpu" or is_command:
         return
-    yield from _row(
-        "Next",
-        "A free GPU, in your browser: cloudrun colab --open",
-        width,
-    )
+    yield from _row("Next", free, width)
     machine = cheapest(_YARDSTICK)
     if machine is not None and machine.usd_per_hour is not None:
         yield from _row(

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.doubles import colab_server, kaggle_server
+
 DOUBLES = Path(__file__).parent
+
+
+# A folder of virtual environments, `colab` and `kaggle`, that have the real clients: with it,
+# the tests run with those, too, and services on the loopback. See .ci/clients.
+REAL = os.environ.get("REAL_CLIENTS")
+KINDS = ("double", "real") if REAL else ("double",)
 
 
 @dataclass(frozen=True)
@@ -38,25 +48,34 @@ class Service:
         (self.folder / "given back").read_text()
 
 
-def install(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int = 1) -> Service:
-    """Put a client on the path of this process and its children, and log its user in."""
+@contextlib.contextmanager
+def installed(
+    name: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int = 1
+) -> Iterator[Service]:
+    """Have a client on the path of this process and its children, its user logged in."""
     folder = tmp_path / name
     (folder / "gpu").mkdir(parents=True)
     program(folder / "gpu" / "nvidia-smi", "\n".join(["echo 'GPU 0: Tesla T4'"] * gpus or [":"]))
-    programs = tmp_path / "clients"
-    programs.mkdir(exist_ok=True)
-    client = DOUBLES / f"{name}_client.py"
-    program(programs / name, f'exec {sys.executable} {client} {folder} "$@"')
-    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'clients'}{os.pathsep}{os.environ['PATH']}")
     person = tmp_path / "person"
     token = person / ".config" / "colab-cli" / "token.json"
     token.parent.mkdir(parents=True, exist_ok=True)
     token.write_text("{}")
     monkeypatch.setenv("HOME", str(person))
-    return Service(folder)
+    with contextlib.ExitStack() as servers:
+        command = [sys.executable, DOUBLES / f"{name}_client.py"]
+        if kind == "real":
+            python = Path(REAL or "", name, "bin", "python")
+            serve = colab_server.serving(folder, python) if name == "colab" else None
+            address = servers.enter_context(serve or kaggle_server.serving(folder))
+            command = [python, DOUBLES / f"real_{name}.py", address]
+        words = " ".join(map(str, [*command, folder]))
+        program(tmp_path / "clients" / name, f'exec {words} "$@"')
+        yield Service(folder)
 
 
 def program(path: Path, script: str) -> None:
+    path.parent.mkdir(exist_ok=True)
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
 

@@ -2,9 +2,9 @@
 
     python colab_client.py FOLDER [ARGUMENTS OF colab]
 
-Words, streams and exit statuses are the real client's, as tests/notebooks/test_real_clients.py
-sees them. A machine is a process of this computer; it lives until it is given back, whatever
-becomes of the client. FOLDER/fault names what goes wrong.
+Words, streams and exit statuses are the real client's, as the tests see with REAL_CLIENTS
+(see clients.py). A machine is a process of this computer; it lives until it is given back,
+whatever becomes of the client. FOLDER/fault names what goes wrong.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     with (FOLDER / "calls").open("a") as calls:
         calls.write(json.dumps(arguments) + "\n")
     if arguments == ["version"]:
-        print(f"Version: {'0.6.0' if FAULT == 'old' else '0.7.5'}")
+        print("Version: 0.7.5")
         return 0
     state = Path(arguments[1]) if arguments[0] == "--config" else FOLDER / "sessions.json"
     command, *rest = arguments[2:] if arguments[0] == "--config" else arguments

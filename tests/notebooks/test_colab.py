@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ from cloudrun.errors import (
 )
 from cloudrun.launcher import lifecycle
 from cloudrun.model.need import Need
-from cloudrun.notebooks import payload
+from cloudrun.notebooks import colab as provider
+from cloudrun.notebooks import payload, tied_client
 from tests.conftest import Cloudrun
 from tests.doubles import clients
 from tests.doubles.clients import Service
@@ -42,9 +44,12 @@ def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(payload, "WORKLOADS", scripted_programs(tmp_path / "w", "good.py"))
 
 
-@pytest.fixture
-def colab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Service:
-    return clients.install("colab", tmp_path, monkeypatch)
+@pytest.fixture(params=clients.KINDS)
+def colab(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Service]:
+    with clients.installed("colab", request.param, tmp_path, monkeypatch) as service:
+        yield service
 
 
 def test_a_launch_gives_a_report_and_its_machine_back(colab: Service, short: None) -> None:
@@ -54,14 +59,20 @@ def test_a_launch_gives_a_report_and_its_machine_back(colab: Service, short: Non
     assert report.machine.provider == "colab"
     assert [check.name for check in report.checks] == ["torch"]
     assert colab.machines() == []
+    _, run, _ = colab.calls()
     assert [call[0] for call in colab.calls()] == ["version", "run", "sessions"]
+    # The client's own limit ends nothing: after it, the client only spins.
+    assert int(run[run.index("--timeout") + 1]) >= SMOKE.ttl_s + 300
 
 
 def test_a_command_speaks_and_ends_as_it_does_here_and_its_results_come_home(
     colab: Service,
 ) -> None:
     Path("train.py").write_text(
+        # A file of its own, which the text that goes there is not.
+        "from __future__ import annotations\n"
         "import os, sys\n"
+        "assert os.path.basename(__file__) == 'train.py'\n"
         "os.makedirs('results')\n"
         "open('results/model.bin', 'wb').write(bytes(range(256)))\n"
         "sys.stdout.buffer.write(b'a bar: 10%\\r100%\\xff, no end of line')\n"
@@ -129,6 +140,26 @@ def test_a_killed_cloudrun_leaves_no_machine(colab: Service, cloudrun: Cloudrun)
     assert not list((Path(os.environ["CLOUDRUN_HOME"]) / "state" / "colab").iterdir())
 
 
+def test_an_interrupted_client_gives_its_machine_back_by_itself(
+    colab: Service, tmp_path: Path
+) -> None:
+    (tmp_path / "script.py").write_text(FOREVER)
+    client = ("colab", "--config", str(tmp_path / "state.json"), "run", "-s", "x", "--gpu", "T4")
+    nothing = json.dumps(["true"])
+    process = subprocess.Popen(
+        [sys.executable, tied_client.__file__, nothing, *client, str(tmp_path / "script.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "running\n"
+    assert len(colab.machines()) == 1
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert colab.machines() == []
+
+
 def test_a_machine_that_the_client_forgot_is_given_back(colab: Service, short: None) -> None:
     """The client swallows an error of its last act, and forgets the machine all the same."""
     colab.goes_wrong("teardown fails")
@@ -158,7 +189,6 @@ def test_a_machine_that_stays_is_named_and_ended_later(colab: Service, cloudrun:
         ("503", CannotHave, "has no T4 free now"),
         ("logged out", NoCredentials, "login has expired"),
         ("lost", HostUnreachable, "took the machine back"),
-        ("old", NotInstalled, "It is 0.6.0; cloudrun needs 0.7.5"),
     ],
 )
 def test_what_colab_refuses_is_told_with_a_remedy(
@@ -171,20 +201,33 @@ def test_what_colab_refuses_is_told_with_a_remedy(
     assert colab.machines() == []
 
 
-def test_a_machine_without_a_gpu_is_not_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: None
-) -> None:
-    clients.install("colab", tmp_path, monkeypatch, gpus=0)
+def test_a_machine_without_a_gpu_is_not_measured(colab: Service, short: None) -> None:
+    (colab.folder / "gpu" / "nvidia-smi").unlink()
     with pytest.raises(Unavailable, match="without a GPU"):
         lifecycle.launch(SMOKE)
 
 
-def test_another_program_of_that_name_is_told_apart(
-    colab: Service, short: None, tmp_path: Path
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        ("echo Version: 0.6.0", "It is 0.6.0; cloudrun needs 0.7.5"),
+        ("echo colab-cli 2.2.5", "not the official client"),
+    ],
+)
+def test_a_client_that_will_not_do_is_told_with_a_remedy(
+    colab: Service, tmp_path: Path, says: str, told: str
 ) -> None:
-    clients.program(tmp_path / "clients" / "colab", "echo colab-cli 2.2.5")
-    with pytest.raises(NotInstalled, match="not the official client"):
+    clients.program(tmp_path / "clients" / "colab", says)
+    with pytest.raises(NotInstalled, match=told):
         lifecycle.launch(SMOKE)
+
+
+def test_on_windows_it_says_what_works_there(
+    colab: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(NotInstalled, match="--on kaggle"):
+        provider.offers(SMOKE)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,10 +39,13 @@ def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(payload, "WORKLOADS", scripted_programs(tmp_path / "w", "good.py"))
 
 
-@pytest.fixture
-def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Service:
+@pytest.fixture(params=clients.KINDS)
+def kaggle(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Service]:
     provider._user.cache_clear()
-    return clients.install("kaggle", tmp_path, monkeypatch, gpus=2)
+    with clients.installed("kaggle", request.param, tmp_path, monkeypatch, gpus=2) as service:
+        yield service
 
 
 def kernels(kaggle: Service) -> list[str]:
@@ -63,7 +67,10 @@ def test_a_command_speaks_and_ends_as_it_does_here_and_its_results_come_home(
     kaggle: Service,
 ) -> None:
     Path("train.py").write_text(
+        # A file of its own, which the text that goes there is not.
+        "from __future__ import annotations\n"
         "import os, sys\n"
+        "assert os.path.basename(__file__) == 'train.py'\n"
         "os.makedirs('results')\n"
         "open('results/model.bin', 'wb').write(bytes(range(256)))\n"
         "sys.stdout.buffer.write(b'a bar: 10%\\r100%\\xff, no end of line')\n"
@@ -202,8 +209,6 @@ def test_the_queue_is_told_and_waited_for(
         ("push: Something new", CannotHave, "It says: Something new"),
         ("used up", Unavailable, "hours at Kaggle are used up"),
         ("logged out", NoCredentials, "not logged in"),
-        ("old", NotInstalled, "It is 1.7.4; cloudrun needs 2.2.4"),
-        ("no six", NotInstalled, "pip install six"),
     ],
 )
 def test_what_kaggle_refuses_is_told_with_a_remedy(
@@ -224,11 +229,24 @@ def test_a_session_that_dies_is_told_and_leaves_nothing(kaggle: Service, tmp_pat
     assert kernels(kaggle) == []
 
 
-def test_a_machine_without_a_gpu_is_not_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: None
-) -> None:
-    clients.install("kaggle", tmp_path, monkeypatch, gpus=0)
+def test_a_machine_without_a_gpu_is_not_measured(kaggle: Service, short: None) -> None:
+    (kaggle.folder / "gpu" / "nvidia-smi").unlink()
     with pytest.raises(WorkloadFailed, match="phone number"):
+        lifecycle.launch(SMOKE)
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        ("echo Kaggle CLI 1.7.4", "It is 1.7.4; cloudrun needs 2.2.4"),
+        ("echo \"ModuleNotFoundError: No module named 'six'\" >&2; exit 1", "pip install six"),
+    ],
+)
+def test_a_client_that_will_not_do_is_told_with_a_remedy(
+    kaggle: Service, tmp_path: Path, says: str, told: str
+) -> None:
+    clients.program(tmp_path / "clients" / "kaggle", says)
+    with pytest.raises(NotInstalled, match=told):
         lifecycle.launch(SMOKE)
 
 
