@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from cloudrun.errors import BadData, BadSettings, CloudrunError, WrongUsage
@@ -88,6 +89,19 @@ class Bucket:
             heard(lambda: objects.put(path, data, mode="create", use_multipart=False))
         except AlreadyExistsError as error:
             raise FileExistsError(path) from error
+        except (BaseError, OSError, ValueError) as error:
+            raise self._explained(error, "be written to") from error
+
+    def put_file(self, path: str, file: Path) -> None:
+        """Write a file of any size to an object, whole or not at all; an earlier one goes.
+
+        Raises:
+            CloudrunError: it cannot be written.
+        """
+        from obstore.exceptions import BaseError
+
+        try:
+            heard(lambda: self._objects.put(path, file, mode="overwrite"))
         except (BaseError, OSError, ValueError) as error:
             raise self._explained(error, "be written to") from error
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -69,6 +70,23 @@ class Folder:
         except AlreadyExistsError as error:
             raise FileExistsError(path) from error
         except (BaseError, OSError) as error:
+            raise self._cannot_write(error) from error
+
+    def put_file(self, path: str, file: Path) -> None:
+        """Copy a file of any size to an object, whole or not at all; an earlier one goes.
+
+        Raises:
+            BadSettings: it cannot be written.
+        """
+        there = self.location / path
+        part = there.with_name(f".{there.name}.{os.getpid()}.part")
+        try:
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, part)
+            part.replace(there)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink()
             raise self._cannot_write(error) from error
 
     def get(self, path: str) -> bytes:

@@ -27,7 +27,7 @@ from cloudrun.model.words import nearest
 from cloudrun.reports import facts, index
 from cloudrun.reports.bucket import PATIENCE_S, SCHEMES, Bucket, open_bucket
 from cloudrun.reports.folder import Folder, read_bytes
-from cloudrun.reports.names import MONTH, YEAR, Entry, entry_of, name_of
+from cloudrun.reports.names import MONTH, RUNS, YEAR, Entry, entry_of, name_of
 from cloudrun.reports.schema import MOST_BYTES, Report, check_size, decode, parse
 
 T = TypeVar("T")
@@ -118,7 +118,8 @@ class Store:
         """The folders in `prefix` that are ours, newest first; the rest goes to the lists."""
         below, objects = self.place.level(prefix)
         strange += objects
-        folders += sorted(folder for folder in below if not ours.fullmatch(folder))
+        strangers = (folder for folder in below if not ours.fullmatch(folder))
+        folders += sorted(folder for folder in strangers if folder != RUNS)
         return sorted((folder for folder in below if ours.fullmatch(folder)), reverse=True)
 
     def read(self, entry: Entry) -> Report:
