@@ -284,6 +284,7 @@ _RULES: dict[str, Callable[[Any], object]] = {
     "run.private_ip": _yes_or_no,
     "run.ssh_from": _text('ssh_from = "203.0.113.7/32"'),
     "run.results": _text('results = "results"'),
+    "run.store_results": _yes_or_no,
 }
 _TABLES = {
     "report": "names = true",

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 @click.option("--requirements", metavar="FILE",
               help="Packages to install. [default: what requirements.txt or pyproject.toml "
               "ask for; on this machine nothing]")  # fmt: skip
+@click.option("--store-results", is_flag=True,
+              help="Store the log and the results too, beside the report.")  # fmt: skip
 @options.rented
 @options.limits(ttl="2h")
 @options.manner
@@ -44,6 +46,7 @@ def command(
     env: tuple[str, ...],
     data: tuple[str, ...],
     requirements: str | None,
+    store_results: bool,
     store: str | None,
     detach: bool,
     dry_run: bool,
@@ -60,6 +63,8 @@ def command(
 
       cloudrun run --on ssh://me@box -- python train.py --epochs 3
     """
+    import msgspec
+
     from cloudrun import settings
     from cloudrun.launcher import lifecycle, project
     from cloudrun.reports.store import open_store
@@ -69,6 +74,7 @@ def command(
     command = project.command(
         argv, Path.cwd(), results or "results", requirements, data, is_pushed=is_pushed
     )
+    command = msgspec.structs.replace(command, store_results=store_results)
     need = Need(**wanted, command=command)
     environment = _environment(env)
     kept = open_store(str(settings.places().store) if store is None else store)

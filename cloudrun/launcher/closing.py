@@ -15,7 +15,7 @@ from cloudrun.errors import (
     Interrupted,
     WorkloadFailed,
 )
-from cloudrun.launcher import recovery
+from cloudrun.launcher import recovery, uploads
 from cloudrun.launcher.current import Current, have, phase_of
 from cloudrun.launcher.journal import RunRow
 from cloudrun.model.events import Noted
@@ -162,7 +162,11 @@ def close(run: Current, problem: BaseException | None) -> Report:
 def _store(run: Current, report: Report) -> str:
     """Store the report; where that fails, it waits in the run's folder for the next cloudrun."""
     recovery.put_aside(run.folder, report)
+    command = run.row.need.command
     try:
+        if command is not None:
+            uploads.pack_results(command, run.folder)
+        uploads.store_along(run.store, run.row.id, command, run.folder)
         path = run.store.add(report)
     except BadData:
         raise

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cloudrun.hosts.base import Chunk, Person
-from cloudrun.launcher import recovery
+from cloudrun.errors import CloudrunError
+from cloudrun.hosts.base import Chunk, Person, Remains
+from cloudrun.launcher import recovery, uploads
 from cloudrun.launcher.journal import Journal, RunLock, RunRow
 from cloudrun.providers import base as providers
+from cloudrun.reports.store import open_store
 
 _CHUNK = 2**16
 _LOOK_EVERY_S = 0.1
@@ -50,7 +53,11 @@ def _of_the_machine(
     assert machine is not None  # noqa: S101 - asked before
     left = datetime.fromisoformat(row.job_deadline or row.created) - datetime.now(UTC)
     until = time.monotonic() + left.total_seconds()
-    host = providers.load(machine.offer.provider).connect(machine, person, until)
+    host: Remains | None = None
+    with contextlib.suppress(CloudrunError):
+        host = uploads.stored(open_store(row.store), row.id)
+    if host is None:
+        host = providers.load(machine.offer.provider).connect(machine, person, until)
     try:
         job = host.resume(row.id, at[1], at[2])
         yield from job.read(until) if follow else job.so_far()

@@ -219,6 +219,7 @@ def _store_now(
         if row.store in out_of_reach:
             raise out_of_reach[row.store]
         store = open_store(row.store, patience_s=_ON_THE_WAY_S)
+        uploads.store_along(store, row.id, row.need.command, journal.run_folder(row.id))
         path = _keep(store, report)
     except CloudrunError as error:
         # The run stays open, so that the next cloudrun tries again.

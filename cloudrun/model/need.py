@@ -44,7 +44,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     `requirements` is the text of the packages that it needs, if it says so, and
     `requirements_named` whether the user named that list: then it is installed on
     this machine too. `torch` is whether it needs torch, `data` are folders here
-    that are pushed once.
+    that are pushed once. With `store_results`, the log and the results are stored
+    beside the report.
     """
 
     argv: tuple[str, ...]
@@ -54,6 +55,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     requirements_named: bool = False
     torch: bool = False
     data: tuple[str, ...] = ()
+    store_results: bool = False
 
     def data_name(self, folder: str) -> str:
         """How the command finds a data folder: by its place in the project, or its own name."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from cloudrun.errors import BadData, CloudrunError, WrongUsage
+from cloudrun.errors import BadData, BadSettings, CloudrunError, WrongUsage
+from cloudrun.reports.abreast import abreast, heard
 from cloudrun.reports.bucket_faults import explained, is_of_one_object
 from cloudrun.reports.names import MONTH, YEAR, Entry, entry_of
 from cloudrun.reports.schema import check_size
@@ -17,6 +19,9 @@ from cloudrun.reports.schema import check_size
 if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import AzureStore, GCSStore, S3Store
+
+T = TypeVar("T")
+A = TypeVar("A")
 
 PATIENCE_S = 15.0
 SCHEMES = ("s3", "gs", "az")
@@ -30,6 +35,8 @@ _ABOUT = (
 _FIRST_YEAR = 2024
 _LONGEST_SIGNED_S = 7 * 24 * 3600
 _PIECE = 2**20
+_AT_ONCE = 16
+_PAGE, _MOST_LISTED = 1000, 200_000
 
 
 class Missing(BadData):
@@ -49,8 +56,6 @@ class Bucket:
     bucket: str
     prefix: str
     patience_s: float
-    # An answer is waited for longer than it is worked on.
-    at_once: ClassVar[int] = 16
 
     @property
     def url(self) -> str:
@@ -80,9 +85,23 @@ class Bucket:
         from obstore.exceptions import AlreadyExistsError, BaseError
 
         try:
-            self._objects.put(path, data, mode="create", use_multipart=False)
+            objects = self._objects
+            heard(lambda: objects.put(path, data, mode="create", use_multipart=False))
         except AlreadyExistsError as error:
             raise FileExistsError(path) from error
+        except (BaseError, OSError, ValueError) as error:
+            raise self._explained(error, "be written to") from error
+
+    def put_file(self, path: str, file: Path) -> None:
+        """Write a file of any size to an object, whole or not at all; an earlier one goes.
+
+        Raises:
+            CloudrunError: it cannot be written.
+        """
+        from obstore.exceptions import BaseError
+
+        try:
+            heard(lambda: self._objects.put(path, file, mode="overwrite"))
         except (BaseError, OSError, ValueError) as error:
             raise self._explained(error, "be written to") from error
 
@@ -98,9 +117,7 @@ class Bucket:
         if path.endswith("/"):
             raise _unlistable(path)
         try:
-            found = self._objects.get(path)
-            check_size(found.meta["size"], path)
-            return bytes(found.bytes())
+            return heard(lambda: self._whole(path))
         except (BaseError, OSError, ValueError) as error:
             raise self._unreadable(error, path) from error
 
@@ -115,7 +132,7 @@ class Bucket:
 
         try:
             lasts = timedelta(seconds=min(seconds, _LONGEST_SIGNED_S))
-            return obstore.sign(self._objects, "PUT", path, lasts)
+            return heard(lambda: obstore.sign(self._objects, "PUT", path, lasts))
         except (BaseError, OSError, ValueError) as error:
             raise self._explained(error, "be written to by another") from error
 
@@ -129,10 +146,15 @@ class Bucket:
         from obstore.exceptions import BaseError
 
         try:
-            for piece in self._objects.get(path).stream(_PIECE):
+            pieces = heard(lambda: iter(self._objects.get(path).stream(_PIECE)))
+            while (piece := heard(lambda: next(pieces, None))) is not None:
                 yield bytes(piece)
         except (BaseError, OSError, ValueError) as error:
             raise self._unreadable(error, path) from error
+
+    def each(self, act: Callable[[A], T], arguments: Sequence[A]) -> list[T]:
+        """Do the same to each, many at a time: an answer is waited for longer than worked on."""
+        return abreast(act, arguments, _AT_ONCE)
 
     def level(self, prefix: str) -> tuple[list[str], list[Entry]]:
         """The folders and the objects just below `prefix`, which is empty or ends in a slash.
@@ -146,7 +168,7 @@ class Bucket:
         from obstore.exceptions import BaseError, InvalidPathError
 
         try:
-            found = obstore.list_with_delimiter(self._objects, prefix or None)
+            found = heard(lambda: obstore.list_with_delimiter(self._objects, prefix or None))
         except InvalidPathError:
             return _usual_folders(prefix), [Entry(prefix or "/", 0)]
         except (BaseError, OSError, ValueError) as error:
@@ -161,11 +183,10 @@ class Bucket:
         Raises:
             CloudrunError: the store cannot be read.
         """
-        import obstore
         from obstore.exceptions import BaseError, InvalidPathError
 
         try:
-            yield from list(_entries(obstore.list(self._objects, prefix).collect()))
+            yield from heard(lambda: self._listed(prefix))
         except InvalidPathError:
             yield Entry(prefix, 0)
             if MONTH.fullmatch(prefix):
@@ -173,6 +194,25 @@ class Bucket:
                     yield from self.below(f"{prefix}{day:02d}/")
         except (BaseError, OSError, ValueError) as error:
             raise self._explained(error, "be read") from error
+
+    def _listed(self, prefix: str) -> list[Entry]:
+        import obstore
+
+        found: list[Entry] = []
+        for some in obstore.list(self._objects, prefix, chunk_size=_PAGE):
+            found += _entries(some)
+            if len(found) > _MOST_LISTED:
+                raise BadSettings(
+                    f"The bucket {self.url} lists more than {_MOST_LISTED} reports in {prefix}.",
+                    "No team makes so many in a month.",
+                    "Look at what is there with the cloud's own tools.",
+                )
+        return found
+
+    def _whole(self, path: str) -> bytes:
+        found = self._objects.get(path)
+        check_size(found.meta["size"], path)
+        return bytes(found.bytes())
 
     @cached_property
     def _objects(self) -> S3Store | GCSStore | AzureStore:

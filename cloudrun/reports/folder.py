@@ -6,16 +6,20 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TypeVar
 
 from cloudrun.errors import BadData, BadSettings
 from cloudrun.reports.names import Entry, entry_of
 from cloudrun.reports.schema import MOST_BYTES
+
+T = TypeVar("T")
+A = TypeVar("A")
 
 # Room for a report and its temporary twin; less than this is a full disk.
 _ROOM_BYTES = 4 * 2**20
@@ -30,8 +34,6 @@ class Folder:
     """
 
     location: Path
-    # More would wait for Python itself, not for the disk.
-    at_once: ClassVar[int] = 1
 
     @property
     def url(self) -> str:
@@ -70,6 +72,23 @@ class Folder:
         except (BaseError, OSError) as error:
             raise self._cannot_write(error) from error
 
+    def put_file(self, path: str, file: Path) -> None:
+        """Copy a file of any size to an object, whole or not at all; an earlier one goes.
+
+        Raises:
+            BadSettings: it cannot be written.
+        """
+        there = self.location / path
+        part = there.with_name(f".{there.name}.{os.getpid()}.part")
+        try:
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, part)
+            part.replace(there)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise self._cannot_write(error) from error
+
     def get(self, path: str) -> bytes:
         """Read an object, as far as a report can be long, and one byte more.
 
@@ -77,6 +96,10 @@ class Folder:
             BadData: it cannot be read.
         """
         return read_bytes(self.location / path, path)
+
+    def each(self, act: Callable[[A], T], arguments: Sequence[A]) -> list[T]:
+        """Do the same to each: one by one, since the disk is not what takes the time."""
+        return [act(argument) for argument in arguments]
 
     def level(self, prefix: str) -> tuple[list[str], list[Entry]]:
         """The folders and the objects just below `prefix`, which is empty or ends in a slash.

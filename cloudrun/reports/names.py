@@ -15,6 +15,8 @@ from datetime import datetime
 from cloudrun.model.run import rfc3339
 from cloudrun.reports.schema import Report
 
+# What runs have stored beside their reports, each in a folder of its own; not listed.
+RUNS = "runs/"
 # The folders of a year, and of a month in it.
 YEAR = re.compile(r"\d{4}/")
 MONTH = re.compile(r"\d{4}/\d{2}/")

@@ -13,7 +13,6 @@ import re
 import shlex
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
@@ -28,7 +27,7 @@ from cloudrun.model.words import nearest
 from cloudrun.reports import facts, index
 from cloudrun.reports.bucket import PATIENCE_S, SCHEMES, Bucket, open_bucket
 from cloudrun.reports.folder import Folder, read_bytes
-from cloudrun.reports.names import MONTH, YEAR, Entry, entry_of, name_of
+from cloudrun.reports.names import MONTH, RUNS, YEAR, Entry, entry_of, name_of
 from cloudrun.reports.schema import MOST_BYTES, Report, check_size, decode, parse
 
 T = TypeVar("T")
@@ -119,7 +118,8 @@ class Store:
         """The folders in `prefix` that are ours, newest first; the rest goes to the lists."""
         below, objects = self.place.level(prefix)
         strange += objects
-        folders += sorted(folder for folder in below if not ours.fullmatch(folder))
+        strangers = (folder for folder in below if not ours.fullmatch(folder))
+        folders += sorted(folder for folder in strangers if folder != RUNS)
         return sorted((folder for folder in below if ours.fullmatch(folder)), reverse=True)
 
     def read(self, entry: Entry) -> Report:
@@ -161,18 +161,12 @@ class Store:
         with index.opened(self.url) as remembered:
             while some := list(islice(waiting, _AT_ONCE)):
                 known = _decoded(remembered.get(column, some), decode)
-                fresh = self._look_into([entry for entry in some if entry.path not in known])
+                strange = [entry for entry in some if entry.path not in known]
+                fresh = self.place.each(self._look, strange)
                 remembered.put([look.row for look in fresh if look.lasts])
                 known |= {look.row.entry.path: decode(getattr(look.row, column)) for look in fresh}
                 for entry in some:
                     yield entry, known[entry.path]
-
-    def _look_into(self, entries: list[Entry]) -> list[_Look]:
-        pool = ThreadPoolExecutor(self.place.at_once)
-        try:
-            return list(pool.map(self._look, entries))
-        finally:
-            pool.shutdown(cancel_futures=True)
 
     def _look(self, entry: Entry) -> _Look:
         """Read one object for the index."""

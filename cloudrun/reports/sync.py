@@ -6,11 +6,11 @@ Each copy is whole or not there, so that a sync that was cut off is simply made 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Literal, NamedTuple
 
 from cloudrun.errors import BadData, WrongUsage
+from cloudrun.reports.bucket import Bucket
 from cloudrun.reports.folder import Folder
 from cloudrun.reports.names import Entry, name_of
 from cloudrun.reports.store import Store
@@ -47,12 +47,10 @@ def copy(source: Store, target: Store, entries: Iterable[Entry]) -> Iterator[Row
         CloudrunError: a store gives no answer; what was copied by then is there.
     """
     waiting = iter(entries)
-    pool = ThreadPoolExecutor(max(source.place.at_once, target.place.at_once))
-    try:
-        while some := list(islice(waiting, _AT_ONCE)):
-            yield from pool.map(lambda entry: _copy(source, target, entry), some)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    # The slower one, where one of them is a bucket.
+    place = source.place if isinstance(source.place, Bucket) else target.place
+    while some := list(islice(waiting, _AT_ONCE)):
+        yield from place.each(lambda entry: _copy(source, target, entry), some)
 
 
 def _copy(source: Store, target: Store, entry: Entry) -> Row:

@@ -75,7 +75,7 @@ def test_a_wrong_value_changes_nothing(cloudrun: Cloudrun, home: Path) -> None:
 WRONG = [
     ("launch.gpu", "T44", "Did you mean T4?"),
     ("launch.on", "lokal", "Did you mean 'local'?"),
-    ("store", "s3://x", "such as ./reports"),
+    ("store", "ftp://x", "such as ./reports"),
 ]
 
 

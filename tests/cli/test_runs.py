@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,22 @@ def test_a_command_here_ends_when_cloudrun_is_killed(cloudrun: Cloudrun) -> None
     # `tail --pid` returns when the process is gone.
     subprocess.run(["tail", f"--pid={child}", "-f", "/dev/null"], check=True, timeout=30)
     assert "cut off before its end" in cloudrun("ps").stderr
+
+
+def test_the_log_and_the_results_are_stored_beside_the_report(
+    cloudrun: Cloudrun, tmp_path: Path
+) -> None:
+    store = tmp_path / "reports"
+    done = cloudrun(
+        *("run", "--store", str(store), "--store-results"),
+        *("--", "sh", "-c", "echo said; mkdir -p results/deep; echo made > results/deep/x.json"),
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = (store / "runs").iterdir()
+    assert (run / "out.txt").read_text() == "said\n"
+    with tarfile.open(run / "results.tar.gz") as archive:
+        made = archive.extractfile("./deep/x.json")
+        assert made is not None
+        assert made.read() == b"made\n"
+    (row,) = json.loads(cloudrun("report", "list", "--store", str(store), "--json").stdout)
+    assert row["report"] == run.name

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import tarfile
 import uuid
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from tests.doubles import buckets
 from tests.doubles.aws import RackedCloud
 from tests.doubles.buckets import Buckets
 from tests.doubles.machines import Machine
-from tests.e2e.conftest import wait
+from tests.e2e.conftest import Start, wait
 from tests.e2e.test_aws import EAST, alive, nothing_is_left
 
 Done = subprocess.CompletedProcess[str]
@@ -60,7 +62,7 @@ def box(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> st
 
 
 def is_stored(s3: Buckets, run: str) -> bool:
-    return any(re.match(f"PUT .*/of/a/team/runs/{run}/end", asked) for asked in s3.asked)
+    return any(re.match(f"PUT .*/of/a/team/runs/{run}/end.txt", asked) for asked in s3.asked)
 
 
 def seen_at_home(attached: Done, project: Path, store: str) -> None:
@@ -112,3 +114,42 @@ def test_a_rented_machine_ends_itself_when_all_is_stored(
     seen_at_home(cloudrun("attach", run), project, store)
     assert nothing_is_left(cloud)
     assert cloudrun("ps").stderr == "Nothing is running.\n"
+
+
+def test_what_could_not_be_stored_goes_along_the_next_time(
+    cloudrun: Cloudrun, s3: Buckets, store: str, project: Path
+) -> None:
+    s3.fault = lambda request: (403, "AccessDenied") if "/runs/" in request.path else None
+    work = "mkdir -p results; echo all > results/made; echo said"
+    done = cloudrun("run", "--store", store, "--store-results", "--", "sh", "-c", work)
+    assert done.returncode == 77
+    assert "The report waits" in done.stderr
+    assert list(open_store(store).entries()) == []
+    s3.fault = lambda _request: None
+    # What comes later into the folder is another run's.
+    (project / "results" / "made").write_text("later\n")
+    assert "is stored: cloudrun report show" in cloudrun("ps").stderr
+    (entry,) = open_store(store).entries()
+    place = open_store(store).place
+    assert place.get(f"runs/{entry.id}/out.txt") == b"said\n"
+    with tarfile.open(fileobj=BytesIO(place.get(f"runs/{entry.id}/results.tar.gz"))) as archive:
+        made = archive.extractfile("./made")
+        assert made is not None
+        assert made.read() == b"all\n"
+
+
+@pytest.mark.thorough
+def test_who_follows_the_job_to_its_end_gets_all_though_the_machine_ends_itself(
+    cloud: RackedCloud, cloudrun: Cloudrun, start: Start, s3: Buckets, store: str, project: Path
+) -> None:
+    work = f"while [ ! -e go ]; do sleep .1; done; {WORK}"
+    left = cloudrun("run", *EAST, "--detach", "--store", store, "--json", "--", "sh", "-c", work)
+    assert left.returncode == 0, left.stderr
+    run = json.loads(left.stdout)["run"]["id"]
+    following = start("attach", run)
+    (instance,) = alive(cloud)
+    projects = (cloud.rack.machine(instance).home / ".cloudrun" / "projects").iterdir()
+    (next(folder for folder in projects if folder.is_dir()) / "go").touch()
+    said, told = following.communicate(timeout=120)
+    seen_at_home(Done([], following.returncode, said, told), project, store)
+    assert nothing_is_left(cloud)

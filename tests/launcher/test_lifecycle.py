@@ -334,7 +334,7 @@ def test_a_run_whose_machine_has_stored_all_waits_to_be_brought_home(
         assert ps() == (left.id,)
         double.fault = lambda _request: None
         place = open_store("s3://a-bucket-of-a-run").place
-        place.put(f"runs/{left.id}/end", END)
+        place.put(f"runs/{left.id}/end.txt", END)
         assert ps() == (left.id,)
         assert notes == [f"Run {left.id} has ended. Bring it home: cloudrun attach {left.id}"]
         assert open_runs() == 1

@@ -3,6 +3,8 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,7 +27,7 @@ from cloudrun.errors import (
     NoCredentials,
     WrongUsage,
 )
-from cloudrun.reports import bucket_access
+from cloudrun.reports import bucket, bucket_access
 from cloudrun.reports.bucket import Missing
 from cloudrun.reports.names import name_of
 from cloudrun.reports.store import Store, open_store
@@ -194,6 +196,31 @@ def test_the_newest_are_listed_with_few_questions(s3: Buckets, store: Store) -> 
     assert all("list-type=2" in asked for asked in s3.asked)
 
 
+def test_a_list_without_end_is_ended(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bucket, "_PAGE", 1)
+    monkeypatch.setattr(bucket, "_MOST_LISTED", 2)
+    for number in range(3):
+        store.add(report(id=f"of{number}"))
+    with pytest.raises(BadSettings, match="more than 2 reports in 2026/11/"):
+        list(store.entries())
+
+
+def test_ctrl_c_does_not_wait_for_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
+        command = [sys.executable, "-m", "cloudrun", "report", "list", "--store", "s3://bucket"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            asking, _ = deaf.accept()
+            process.send_signal(signal.SIGINT)
+            # It would wait for an answer for thirty seconds.
+            _, said = process.communicate(timeout=15)
+        asking.close()
+    assert process.returncode == 130
+    assert "Traceback" not in said
+
+
 def test_two_hundred_writers_at_once_lose_nothing(
     s3: Buckets, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,15 +326,15 @@ def test_a_signed_url_writes_one_object_without_credentials(
     with start(name) as double:
         for variable, value in environment(double).items():
             monkeypatch.setenv(variable, value)
-        bucket = open_store(f"{cloud}://{name}/of/a/team").place
-        url = urlsplit(bucket.sign("runs/x/out", 60))
+        place = open_store(f"{cloud}://{name}/of/a/team").place
+        url = urlsplit(place.sign("runs/x/out", 60))
         connection = HTTPConnection(url.netloc)
         connection.request("PUT", f"{url.path}?{url.query}", b"said", {"x-ms-blob-type": "x"})
         assert connection.getresponse().status in (200, 201)
-        assert b"".join(bucket.stream("runs/x/out")) == b"said"
+        assert b"".join(place.stream("runs/x/out")) == b"said"
         with pytest.raises(Missing):
-            list(bucket.stream("runs/x/err"))
-        assert list(open_store(bucket.url).entries()) == []
+            list(place.stream("runs/x/err"))
+        assert list(open_store(place.url).entries()) == []
 
 
 def test_credentials_that_cannot_sign_are_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,8 @@ def test_what_lies_in_folders_of_other_names_is_listed_too(store: Store) -> None
         "2026/may/z.json",
         "x/2026/11/24.json",
     )
-    for path in strange:
+    # What runs have stored is theirs.
+    for path in (*strange, "runs/arun/made.json"):
         (store.place.location / path).parent.mkdir(parents=True, exist_ok=True)
         (store.place.location / path).write_text("{}")
     assert [entry.path for entry in store.entries()][1:] == sorted(strange)

@@ -96,9 +96,11 @@ def test_a_sync_that_is_cut_off_goes_on_the_next_time(
         with pytest.raises(HostUnreachable):
             sync(source, bucket)
         double.fault = lambda _request: None
-        there = {entry.path: bucket.read(entry) for entry in bucket.entries()}
-        assert len(there) == 5
-        assert statuses(sync(source, bucket)) == {"copied": 7}
+        there = {bucket.read(entry).id for entry in bucket.entries()}
+        assert len(there) >= 5
+        # Some that were under way may have come through since.
+        assert statuses(sync(source, bucket))["copied"] <= 12 - len(there)
+        assert len(list(bucket.entries())) == 12
 
 
 def test_two_syncs_at_once_copy_each_report_once(source: Store, target: Store) -> None:
