@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
@@ -26,9 +27,29 @@ if TYPE_CHECKING:
 _MOST_LISTED, _MOST_TOLD = 50, 20
 
 
-@click.group("report", cls=output.Group)
+# The commands in modules of their own.
+_LAZY = {"compare": "compare"}
+
+
+class _Reports(output.Group):
+    """Loads the larger of its commands when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all, in the order of their help."""
+        return [*super().list_commands(ctx), *_LAZY]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name."""
+        if cmd_name not in _LAZY:
+            return super().get_command(ctx, cmd_name)
+        found = importlib.import_module(f"cloudrun.cli.{_LAZY[cmd_name]}").command
+        assert isinstance(found, click.Command)  # noqa: S101 - for the type checker
+        return found
+
+
+@click.group("report", cls=_Reports)
 def command() -> None:
-    """The reports that were made: list, show, sync, schema."""
+    """The reports that were made: list, show, sync, compare."""
 
 
 @command.command("list", cls=output.SettingsCommand)
@@ -53,7 +74,7 @@ def list_reports(
     and the exit status is 65. A file that holds a report which another one
     holds too is called a duplicate.
     """
-    where = _open(store)
+    where = open_reports(store)
     if limit is None:
         limit = 0 if json else _MOST_LISTED
     entries = _chosen(where, since, provider, gpu)
@@ -132,7 +153,8 @@ def _synced(row: Row) -> dict[str, Any]:
     return told | ({"error": str(row.problem)} if row.problem else {})
 
 
-def _open(store: str | None) -> Store:
+def open_reports(store: str | None) -> Store:
+    """The store that `--store` names, else the one of the settings."""
     return open_store(str(settings.places().store) if store is None else store)
 
 
@@ -140,7 +162,7 @@ def _read(report: str, store: str | None) -> schema.Report:
     path = Path(report)
     if path.suffix == ".json" or len(path.parts) > 1:
         return read_file(path, report)
-    where = _open(store)
+    where = open_reports(store)
     return where.read(where.find(report))
 
 

@@ -43,6 +43,7 @@ print("HEAVY", status, heavy, file=sys.stderr)
         "config",
         "report list",
         "report schema",
+        "report compare",
         "launch --help",
         "launch --dry-run",
         "colab",
