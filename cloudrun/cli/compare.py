@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
-from cloudrun.cli import output
+from cloudrun.cli import output, sources
 from cloudrun.cli.report import open_reports
 from cloudrun.errors import BadData, CloudrunError, WorkloadFailed, WrongUsage
 from cloudrun.reports import compare_text
 from cloudrun.reports.compare import Comparison, compare, regressions
 from cloudrun.reports.fields import FIELDS
-from cloudrun.reports.schema import Report
-from cloudrun.reports.store import Entry, Store, read_file
 
 _MOST_NAMED = 5
 
@@ -82,8 +79,7 @@ def command(
     REPORT is an id, any unique beginning of it, a file, or 'last'. What each
     line means, and when to believe it: docs/compare.md.
     """
-    where = open_reports(store)
-    source = _Source(where, tuple(_place(where, name) for name in dict.fromkeys(report)), {}, {})
+    source = sources.choose(open_reports(store), report)
     found = _compared(source, by or ("report" if report else "gpu"), baseline or "")
     if json:
         output.print_json(found.rows)
@@ -97,66 +93,21 @@ def command(
     return BadData.exit_status if source.damaged else 0
 
 
-class _Source(NamedTuple):
-    """The reports that were named, or else a whole store; where each was found; what is damaged."""
-
-    store: Store
-    named: tuple[Entry | Path, ...]
-    places: dict[str, Entry | Path]
-    damaged: dict[str, BadData]
-
-
-def _place(store: Store, name: str) -> Entry | Path:
-    path = Path(name)
-    return path if path.suffix == ".json" or len(path.parts) > 1 else store.find(name)
-
-
-def _compared(source: _Source, by: str, baseline: str) -> Comparison:
+def _compared(source: sources.Source, by: str, baseline: str) -> Comparison:
     """Compare, the baseline being a group, else a report; by default the first that was named."""
-    whole = partial(_whole, source)
+    whole = partial(sources.whole, source)
     if not baseline and source.named and by == "report":
-        baseline = next((report.id for report in _reports(source)), "")
-    is_file = len(Path(baseline).parts) > 1 or baseline.endswith(".json")
+        baseline = next((report.id for report in sources.reports(source)), "")
     try:
-        if not is_file and baseline != "last":
-            return compare(_reports(source), by, whole, baseline)
+        if not sources.is_file(baseline) and baseline != "last":
+            return compare(sources.reports(source), by, whole, baseline)
     except WrongUsage as error:
         unknown = error
     try:
-        place = _place(source.store, baseline)
+        report = sources.one(source, baseline)
     except WrongUsage:
         raise unknown from None
-    _, report = _read(source.store, place)
-    if isinstance(report, BadData):
-        raise report
-    source.places[report.id] = place
-    return compare(_reports(source), by, whole, report)
-
-
-def _reports(source: _Source) -> Iterator[Report]:
-    """The reports one by one; notes where each is, and which are damaged."""
-    store, named = source.store, source.named
-    found = (_read(store, place) for place in named) if named else store.slim(store.entries())
-    for place, report in found:
-        if isinstance(report, BadData):
-            source.damaged[str(place.path if isinstance(place, Entry) else place)] = report
-        else:
-            source.places.setdefault(report.id, place)
-            yield report
-
-
-def _read(store: Store, place: Entry | Path) -> tuple[Entry | Path, Report | BadData]:
-    try:
-        return place, read_file(place, str(place)) if isinstance(place, Path) else store.read(place)
-    except BadData as error:
-        return place, error
-
-
-def _whole(source: _Source, report: str) -> Report:
-    _, found = _read(source.store, source.places[report])
-    if isinstance(found, BadData):
-        raise found
-    return found
+    return compare(sources.reports(source), by, whole, report)
 
 
 def _show(found: Comparison, form: str) -> None:
@@ -176,10 +127,7 @@ def _tell(found: Comparison, damaged: dict[str, BadData]) -> None:
         output.say(f"There is nothing to compare.{more}")
     for names, why in found.left_out:
         output.say(f"Left out, since {why}: {_named(names)}.")
-    for error in list(damaged.values())[:_MOST_NAMED]:
-        output.say(f"Left out: {error}")
-    if len(damaged) > _MOST_NAMED:
-        output.say(f"Left out: {len(damaged) - _MOST_NAMED} more that are damaged.")
+    sources.tell_damaged(damaged)
 
 
 def _named(names: Sequence[str]) -> str:

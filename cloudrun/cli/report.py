@@ -28,7 +28,7 @@ _MOST_LISTED, _MOST_TOLD = 50, 20
 
 
 # The commands in modules of their own.
-_LAZY = {"compare": "compare"}
+_LAZY = {"compare": "compare", "export": "export"}
 
 
 class _Reports(output.Group):
@@ -49,7 +49,7 @@ class _Reports(output.Group):
 
 @click.group("report", cls=_Reports)
 def command() -> None:
-    """The reports that were made: list, show, sync, compare."""
+    """The reports that were made: list, show, sync, compare, export."""
 
 
 @command.command("list", cls=output.SettingsCommand)

@@ -142,7 +142,7 @@ def _leave_lonely_out(pool: Pool, left_out: dict[str, list[str]]) -> None:
         return
     for work in [work for work, groups in pool.points.items() if len(groups) < 2]:
         (label,) = pool.points.pop(work)
-        names = title(work.name, dict(work.params)), work.device
+        names = title(work), work.device
         left_out.setdefault(f"only {label} has it", []).append(" on ".join(filter(None, names)))
 
 
@@ -207,11 +207,10 @@ def _most_frequent(values: Counter[str]) -> tuple[str, ...]:
 
 
 def _facts(work: Work, by: str, label: str, baseline: str, points: list[Point]) -> dict[str, Any]:
-    params = dict(work.params)
     return {
-        "measurement": title(work.name, params),
+        "measurement": title(work),
         "name": work.name,
-        "params": params,
+        "params": dict(work.params),
         "unit": work.unit,
         "device": work.device,
         "by": by,

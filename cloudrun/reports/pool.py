@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -107,7 +107,7 @@ def _take(pool: Pool, report: Report, label: str, by: str) -> None:
     for row in report.measurements:
         if not _is_usable(row):
             continue
-        points = pool.points.setdefault(_work(row, report, device), {}).setdefault(label, [])
+        points = pool.points.setdefault(work_of(row, report, device), {}).setdefault(label, [])
         # A report counts once, whatever it holds twice.
         if not points or points[-1].report != report.id:
             causes = row.gpu.throttled_by if row.gpu else ()
@@ -131,7 +131,8 @@ def _is_usable(row: Measurement) -> bool:
     return SMALLEST <= row.value <= LARGEST
 
 
-def _work(row: Measurement, report: Report, device: str) -> Work:
+def work_of(row: Measurement, report: Report, device: str = "") -> Work:
+    """What was measured; `device` where only the same device is to be compared."""
     own = report.environment.device if report.environment else None
     return _work_of(row.name, tuple(row.params.items()), row.unit, own, device)
 
@@ -151,13 +152,14 @@ def _work_of(
 def samples_of(report: Report) -> dict[Work, tuple[float, ...]]:
     """The samples of each work in a report, the work's `device` being empty."""
     rows = (row for row in reversed(report.measurements) if _is_usable(row))
-    return {_work(row, report, ""): row.samples for row in rows}
+    return {work_of(row, report): row.samples for row in rows}
 
 
-def title(name: str, params: Mapping[str, Any]) -> str:
+def title(work: Work) -> str:
     """A measurement's name for people: `matmul fp16 8192`."""
+    params = dict(work.params)
     rest = {key: value for key, value in params.items() if key not in (*_UNTITLED, *_NO_WORK)}
-    words = [name.replace("_", " "), str(rest.pop("dtype", ""))]
+    words = [work.name.replace("_", " "), str(rest.pop("dtype", ""))]
     if {"m", "n", "k"} <= rest.keys() and rest["m"] == rest["n"] == rest["k"]:
         words.append(str(rest["m"]))
         rest = {key: value for key, value in rest.items() if key not in ("m", "n", "k")}

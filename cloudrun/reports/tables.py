@@ -12,8 +12,8 @@ Cell = str | float | bool | None
 
 # A spreadsheet takes a text that begins so for a formula, and computes it.
 _FORMULA = tuple("=+-@\t\r")
-# What Markdown, HTML in it, or GitHub (@somebody, #1) would make something of.
-_MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+!|~&@:$])")
+# Nothing that Markdown, HTML or GitHub (links, @somebody, #1) would make something of.
+_PLAIN = re.compile(r"(?!.*(?:www\.|://))[\w ,;:()%±.+/-]*", re.IGNORECASE)
 
 
 def csv_lines(headers: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Iterator[str]:
@@ -56,5 +56,8 @@ def _markdown_line(cells: Sequence[str]) -> str:
 
 
 def plain_markdown(text: str) -> str:
-    """A text that Markdown shows as it is: no link, no picture, nobody called, no new line."""
-    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", clean(text))
+    """A text that Markdown shows as it is, as code if need be: no link, picture, or call."""
+    text = clean(text)
+    if _PLAIN.fullmatch(text):
+        return text
+    return "`" + text.replace("`", "'").replace("\\", "/").replace("|", "\\|") + "`"

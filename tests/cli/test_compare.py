@@ -127,3 +127,16 @@ def test_nothing_at_all(cloudrun: Cloudrun) -> None:
     assert (done.returncode, done.stdout) == (0, "")
     assert "cloudrun launch" in done.stderr
     assert json.loads(cloudrun("report", "compare", "--json").stdout) == []
+
+
+def test_an_export_reads_back(cloudrun: Cloudrun, store: Store) -> None:
+    (store.location / "broken.json").write_text("{")
+    done = cloudrun("report", "export")
+    assert done.returncode == 65
+    assert len(json.loads(done.stdout)) == 12
+    assert "broken.json" in done.stderr
+    done = cloudrun("report", "export", "t0", "--format", "csv")
+    assert done.returncode == 0
+    assert [row["value"] for row in csv.DictReader(done.stdout.splitlines())] == ["24.0", "8.0"]
+    assert cloudrun("report", "export", "t0", "--format", "md").stdout.startswith("| report |")
+    assert "Did you mean 'csv'?" in cloudrun("report", "export", "--format", "cvs").stderr
