@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import click
@@ -11,8 +11,8 @@ import click
 from cloudrun.cli import output, sources
 from cloudrun.cli.report import open_reports
 from cloudrun.errors import BadData, CloudrunError, WorkloadFailed, WrongUsage
-from cloudrun.reports import compare_text
-from cloudrun.reports.compare import Comparison, compare, regressions
+from cloudrun.reports import compare_text, vouching
+from cloudrun.reports.compare import Comparison, compare, regressions, vouch
 from cloudrun.reports.fields import FIELDS
 
 _MOST_NAMED = 5
@@ -80,7 +80,9 @@ def command(
     line means, and when to believe it: docs/compare.md.
     """
     source = sources.choose(open_reports(store), report)
-    found = _compared(source, by or ("report" if report else "gpu"), baseline or "")
+    found = _vouched(
+        source, _compared(source, by or ("report" if report else "gpu"), baseline or "")
+    )
     if json:
         output.print_json(found.rows)
     elif found.rows:
@@ -95,7 +97,7 @@ def command(
 
 def _compared(source: sources.Source, by: str, baseline: str) -> Comparison:
     """Compare, the baseline being a group, else a report; by default the first that was named."""
-    whole = partial(sources.whole, source)
+    whole = functools.partial(sources.whole, source)
     if not baseline and source.named and by == "report":
         baseline = next((report.id for report in sources.reports(source)), "")
     try:
@@ -108,6 +110,25 @@ def _compared(source: sources.Source, by: str, baseline: str) -> Comparison:
     except WrongUsage:
         raise unknown from None
     return compare(sources.reports(source), by, whole, report)
+
+
+def _vouched(source: sources.Source, found: Comparison) -> Comparison:
+    """Add who has signed the reports, where the user trusts anybody."""
+    from cloudrun.cli.verify import signatures, signers_of
+
+    known = signers_of()
+    beside = signatures(source) if known and found.rows else {}
+
+    @functools.cache
+    def who(report: str) -> tuple[str, ...]:
+        file = sources.path_of(source.store, source.places[report])
+        told = list(vouching.check(file, beside[file], known)) if file in beside else []
+        for voucher in told:
+            if voucher.problem is not None:
+                output.say(str(voucher.problem))
+        return tuple({voucher.who for voucher in told if voucher.who})
+
+    return found._replace(rows=vouch(found.rows, who)) if beside else found
 
 
 def _show(found: Comparison, form: str) -> None:

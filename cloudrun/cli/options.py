@@ -169,14 +169,7 @@ def person(progress: Progress) -> Person:
 
     def passphrase(key: Path) -> str | None:
         progress.pause()
-        typed = click.prompt(
-            f"Passphrase for {clean(str(key))}",
-            hide_input=True,
-            err=True,
-            default="",
-            show_default=False,
-        )
-        return str(typed) or None
+        return ask_passphrase(key)
 
     def leave() -> bool:
         progress.pause()
@@ -190,6 +183,18 @@ def person(progress: Progress) -> Person:
                 return False
 
     return Person(ask, passphrase, tell, leave)
+
+
+def ask_passphrase(key: Path) -> str | None:
+    """Ask for the passphrase of a private key; None where nothing is typed."""
+    typed = click.prompt(
+        f"Passphrase for {clean(str(key))}",
+        hide_input=True,
+        err=True,
+        default="",
+        show_default=False,
+    )
+    return str(typed) or None
 
 
 def _approve(plan: Plan, yes: bool, progress: Progress) -> None:

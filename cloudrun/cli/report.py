@@ -28,7 +28,7 @@ _MOST_LISTED, _MOST_TOLD = 50, 20
 
 
 # The commands in modules of their own.
-_LAZY = {"compare": "compare", "export": "export"}
+_LAZY = {"compare": "compare", "export": "export", "sign": "sign", "verify": "verify"}
 
 
 class _Reports(output.Group):

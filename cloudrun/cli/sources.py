@@ -74,6 +74,22 @@ def one(source: Source, name: str) -> Report:
     return report
 
 
+def file_of(store: Store, name: str) -> tuple[Path, Report]:
+    """The file of one report, and what it holds.
+
+    Raises:
+        WrongUsage: the store has none of this name, or several.
+        BadData: it is damaged.
+    """
+    place = _place(store, name)
+    return path_of(store, place), _whole(store, place)
+
+
+def path_of(store: Store, place: Entry | Path) -> Path:
+    """The file of a report."""
+    return place if isinstance(place, Path) else store.location / place.path
+
+
 def whole(source: Source, report: str) -> Report:
     """A report that `reports` or `one` has given, by its id, with its samples.
 

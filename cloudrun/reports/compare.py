@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from cloudrun.errors import BadData, WrongUsage
@@ -43,6 +43,7 @@ class Row:
     `value` is in `unit`, between `low` and `high` with a confidence of 95%; `times` is how
     many times as fast as the baseline it is, with its interval. `per_usd_hour` is `unit` for
     each US dollar an hour. `device` is empty where the groups may be of several devices.
+    `vouched_by` counts the reports that somebody has signed.
     """
 
     measurement: str
@@ -70,6 +71,7 @@ class Row:
     per_usd_hour: float | None
     differences: dict[str, Difference]
     reports: tuple[str, ...]
+    vouched_by: dict[str, int] = field(default_factory=dict)
 
 
 class LeftOut(NamedTuple):
@@ -285,3 +287,11 @@ def regressions(rows: Iterable[Row], percent: float) -> list[Row]:
     """The rows that are surely slower than the baseline, and by `percent` at least."""
     most = 1 - percent / 100
     return [row for row in rows if row.verdict == "slower" and (row.times or 0) <= most]
+
+
+def vouch(rows: Iterable[Row], who: Callable[[str], Iterable[str]]) -> list[Row]:
+    """Say in the rows who vouches for their reports, as `who` tells it for a report's id."""
+    return [
+        replace(row, vouched_by=dict(Counter(name for one in row.reports for name in who(one))))
+        for row in rows
+    ]

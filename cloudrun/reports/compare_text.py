@@ -36,7 +36,8 @@ def terminal(comparison: Comparison, paint: Paint, width: int) -> Iterator[str]:
     for (name, device, unit), block in groupby(
         zip(rows, cells, strict=True), key=lambda pair: _heading(pair[0])
     ):
-        yield paint(clean(", ".join(part for part in (name, device, unit) if part)), "strong")
+        heading = clean(", ".join(part for part in (name, device, unit) if part))
+        yield paint(clip(heading, width), "strong")
         for row, texts in block:
             line = _line(texts, widths)
             yield paint(line, _ROLES[row.verdict]) if row.verdict in _ROLES else line
@@ -98,13 +99,15 @@ def number(value: float) -> str:
 
 
 def _flags(row: Row) -> Iterator[str]:
-    """What to know before the number is believed."""
+    """What to know before the number is believed, or why it can be."""
     if row.unstable:
         yield f"{_of_runs(row.unstable, row)} not steady"
     if row.throttled:
         yield f"{_of_runs(row.throttled, row)} held back by {', '.join(row.throttled_by)}"
     if row.not_passed:
         yield f"{_of_runs(row.not_passed, row)} not passed"
+    for who, count in row.vouched_by.items():
+        yield f"{_of_runs(count, row)} signed by {who}"
 
 
 def _of_runs(count: int, row: Row) -> str:

@@ -44,6 +44,7 @@ print("HEAVY", status, heavy, file=sys.stderr)
         "report list",
         "report schema",
         "report compare",
+        "report export",
         "launch --help",
         "launch --dry-run",
         "colab",

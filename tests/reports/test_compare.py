@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cloudrun.errors import BadData, WrongUsage
+from cloudrun.model.columns import width_of
 from cloudrun.reports import compare_text
 from cloudrun.reports.compare import Comparison, Row, compare, regressions
 from cloudrun.reports.schema import Report
@@ -118,6 +119,8 @@ def test_only_the_same_version_of_the_measurements_is_compared() -> None:
     (left,) = found.left_out
     assert left.names == ("newer",)
     assert "another version" in left.why
+    newest = [made("newest", 99.0, provenance=other, created="2027-01-01T00:00:00Z")]
+    assert {row.value for row in compared([*T4S, *newest]).rows} == {24.1}
     # The baseline's version counts, however many others there are.
     found = compared([*T4S, made("newer", 99.0, provenance=other)], "report",
                      made("base", 98.0, provenance=other))  # fmt: skip
@@ -219,6 +222,8 @@ def test_what_was_unsteady_throttled_or_failed_is_flagged() -> None:
 def test_the_baseline_is_a_label_a_part_of_it_or_a_report() -> None:
     assert compared(T4S + L4S, baseline="Tesla T4").rows[0].baseline == "Tesla T4"
     assert compared(T4S + L4S, baseline="t4").rows[0].baseline == "Tesla T4"
+    own = compared([*T4S, *L4S, made("s", 90.0, gpu("L40S"))], baseline="L4")
+    assert own.rows[0].baseline == "L4"
     own = compared(T4S + L4S, baseline=L4S[0])
     assert own.rows[0].baseline == "l0 (baseline)"
     assert only(own, "L4").runs == 3
@@ -248,6 +253,7 @@ def hostile() -> Comparison:
 def test_a_hostile_report_is_harmless_on_a_terminal(width: int) -> None:
     lines = list(compare_text.terminal(hostile(), lambda text, _: text, width))
     assert all(line.isprintable() for line in lines)
+    assert width == 40 or max(map(width_of, lines)) <= width
     assert any("owned" in line for line in lines)
 
 
