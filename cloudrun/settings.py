@@ -9,6 +9,9 @@
     [run]                        # the same for `cloudrun run`
     on = "lab"
 
+    [report]
+    names = true                 # keep names, addresses and paths in reports
+
     [hosts]                      # names for machines of your own, for --on
     lab = "ssh://me@lab.example.org"
 
@@ -259,6 +262,7 @@ def _whole_number(value: Any) -> None:
 # store can be is known further up (cloudrun.cli.defaults).
 _RULES: dict[str, Callable[[Any], object]] = {
     "store": _text('store = "~/reports"'),
+    "report.names": _yes_or_no,
     "launch.on": _text('on = "local"'),
     "launch.gpu": _gpu,
     "launch.workload": _one_of(WORKLOADS),
@@ -282,6 +286,7 @@ _RULES: dict[str, Callable[[Any], object]] = {
     "run.results": _text('results = "results"'),
 }
 _TABLES = {
+    "report": "names = true",
     "launch": 'profile = "standard"',
     "run": 'ttl = "4h"',
     "hosts": 'lab = "ssh://me@lab.example.org"',

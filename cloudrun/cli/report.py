@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cloudrun import settings
-from cloudrun.cli import output
+from cloudrun.cli import output, sources
 from cloudrun.errors import BadData, WrongUsage
 from cloudrun.model.run import rfc3339
 from cloudrun.model.words import clean, format_usd, parse_duration
@@ -97,10 +97,15 @@ def list_reports(
 
 @command.command("show", cls=output.SettingsCommand)
 @click.argument("report", default="last")
+@click.option("--raw", is_flag=True, help="The file as it is: what you share when you share it.")
 @output.store_option
 @output.json_option
-def show(report: str, store: str | None, json: bool) -> None:
+def show(report: str, raw: bool, store: str | None, json: bool) -> None:
     """Show REPORT: its id, any unique beginning of it, a file, or 'last' (the default)."""
+    if raw:
+        path, _ = sources.file_of(open_reports(store), report)
+        click.echo(output.harmless_json(path.read_text("utf-8", "replace")), nl=False)
+        return
     found = _read(report, store)
     if json:
         click.echo(output.harmless_json(found.to_json().decode()), nl=False)

@@ -20,6 +20,7 @@ from cloudrun.catalog.gpus import Gpu, by_device, peak_tflops, peak_tflops_at
 from cloudrun.model.need import Need
 from cloudrun.model.offer import Offer
 from cloudrun.model.run import Outcome
+from cloudrun.reports import redaction
 from cloudrun.reports.schema import (
     SCHEMA,
     Check,
@@ -71,8 +72,11 @@ def make_report(
     predicted_usd: float,
     outcome: Outcome,
 ) -> Report:
-    """Put a run's report together; `usd` is what it cost in US dollars."""
-    return Report(
+    """Put a run's report together; `usd` is what it cost in US dollars.
+
+    Names of users and hosts, addresses and paths are left out, unless the settings want them.
+    """
+    report = Report(
         schema=SCHEMA,
         id=row.id,
         run=Run(
@@ -108,6 +112,7 @@ def make_report(
         outcome=outcome,
         notes=tuple(findings.notes[:100]),
     )
+    return redaction.redact(report) if redaction.wished() else report
 
 
 def _basis(offer: Offer) -> str:

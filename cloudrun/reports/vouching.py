@@ -43,18 +43,20 @@ def add(report: Path, key: Key) -> Path:
     """Sign the report in a file; returns the file of the signature, which may be there already.
 
     Raises:
-        BadData: the report cannot be read.
+        BadData: the report cannot be read, or something else has the signature's name.
         BadSettings: the signature cannot be written; nothing of it is left.
     """
     from obstore.exceptions import AlreadyExistsError, BaseError
     from obstore.store import LocalStore
 
-    made = signing.sign(_bytes(report), key)
+    data = _bytes(report)
+    made = signing.sign(data, key)
     name = f"{report.name}.{hashlib.sha256(key.asbytes()).hexdigest()[:16]}.sig"
     try:
         LocalStore(report.parent).put(name, made, mode="create")
     except AlreadyExistsError:
-        pass
+        file = report.with_name(name)
+        signing.check(data, signing.read(_head(file), str(file)), str(file))
     except (BaseError, OSError) as error:
         raise BadSettings(
             f"The signature cannot be written beside {report}.",

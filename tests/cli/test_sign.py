@@ -81,6 +81,18 @@ def test_what_was_changed_or_is_not_signed_is_bad_data(
     assert "does not fit the report" in cloudrun("report", "compare").stderr
 
 
+def test_one_false_signature_is_enough_to_say_no(
+    cloudrun: Cloudrun, store: Store, key: Path, home: Path
+) -> None:
+    trust(home, key)
+    made = Path(cloudrun("report", "sign", "--key", str(key)).stdout.strip())
+    assert cloudrun("report", "verify").returncode == 0
+    made.with_name(made.name.partition(".json")[0] + ".json.sig").write_text("?")
+    done = cloudrun("report", "verify")
+    assert done.returncode == 65
+    assert "cannot be read" in done.stderr
+
+
 def test_a_comparison_says_who_vouches(
     cloudrun: Cloudrun, store: Store, key: Path, home: Path
 ) -> None:
@@ -140,3 +152,13 @@ def test_without_a_key_or_a_report_it_says_so(
     done = cloudrun("report", "verify", "--allowed-signers", str(tmp_path / "signers"))
     assert done.returncode == 78
     assert "Line 1 of" in done.stderr
+
+
+def test_raw_is_the_file_as_it_is(cloudrun: Cloudrun, store: Store) -> None:
+    file = next(store.location.rglob("*secondone.json"))
+    assert cloudrun("report", "show", "--raw").stdout.encode() == file.read_bytes()
+    evil = report(id="evil", notes=["\x1b[2J\u202e"]).to_json()
+    Path("evil.json").write_bytes(evil)
+    shown = cloudrun("report", "show", "evil.json", "--raw").stdout
+    assert "\u202e" not in shown
+    assert json.loads(shown)["id"] == "evil"

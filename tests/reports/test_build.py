@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cloudrun.model.need import Need
+from cloudrun.model.offer import Offer
 from cloudrun.reports import build
 from tests.doubles.reports import CPU, T4, measurement
 
@@ -192,3 +195,23 @@ def test_the_workloads_hash_changes_with_the_workloads(
 def test_what_both_workloads_say_of_the_machine_is_noted_once() -> None:
     said = {"event": "note", "text": "There is an AMD GPU."}
     assert build.gather(lines(said, {"event": "finished"}, said)).notes == [said["text"]]
+
+
+def test_a_report_that_is_made_names_nobody_unless_that_is_wished(home: Path) -> None:
+    row = SimpleNamespace(
+        id="a", created="2026-11-24T08:00:00.000Z", need=Need(targets=("ssh://max@box",)),
+        argv=("cloudrun", "launch", "--on", "ssh://max@box"),
+    )  # fmt: skip
+
+    def made() -> str:
+        return build.make_report(
+            row, offer=Offer(provider="ssh", device="cpu"),
+            findings=build.Findings(notes=["/home/max/x is full"]), timeline=(), usd=0.0,
+            predicted_usd=0.0, outcome="passed",
+        ).to_json().decode()  # fmt: skip
+
+    assert not any(word in made() for word in ("max", "box"))
+    home.mkdir()
+    (home / "config.toml").write_text("[report]\nnames = true\n")
+    assert "/home/max/x is full" in made()
+    assert made().count("ssh://max@box") == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import subprocess
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -80,6 +81,15 @@ def test_several_people_sign_and_each_once(keys: Path, file: Path) -> None:
     assert {voucher.who for voucher in told(file, keys)} == {"ed25519", "rsa-2048"}
 
 
+def test_a_signature_is_not_overwritten_whatever_it_is(keys: Path, file: Path) -> None:
+    made = vouching.add(file, key(keys))
+    for other in (b"?", signing.sign(b"another report", key(keys))):
+        made.write_bytes(other)
+        with pytest.raises(BadData, match=made.name):
+            vouching.add(file, key(keys))
+        assert made.read_bytes() == other
+
+
 def test_another_purpose_is_no_report(keys: Path, file: Path) -> None:
     keygen("-Y", "sign", "-q", "-f", keys / "ed25519", "-n", "git", file)
     (voucher,) = told(file, keys)
@@ -145,6 +155,17 @@ def test_every_cut_of_a_signature_is_refused(keys: Path) -> None:
             signing.read(b"\n".join([whole[:29], cut, whole[-28:]]), "x")
 
 
+def test_what_is_too_long_goes_on_or_is_of_a_later_version_is_refused(keys: Path) -> None:
+    whole = signing.sign(DATA, key(keys))
+    blob = base64.b64decode("".join(whole.decode().splitlines()[1:-1]))
+    later = blob[:6] + (2).to_bytes(4, "big") + blob[10:]
+    for bad in (later, blob + b"x"):
+        with pytest.raises(BadData, match="another version|more in it"):
+            signing.read(b"\n".join([whole[:29], base64.b64encode(bad), whole[-28:]]), "x")
+    with pytest.raises(BadData, match="too large"):
+        signing.read(whole + b"\n" * signing.MOST_BYTES, "x")
+
+
 def test_an_unknown_kind_of_key_is_said_to_be_one(keys: Path) -> None:
     made = signing.read(signing.sign(DATA, key(keys)), "x")
     strange = (5).to_bytes(4, "big") + b"magic" + b"key"
@@ -195,6 +216,19 @@ def test_whom_a_line_allows(line: str, who: str | None, tmp_path: Path, keys: Pa
 def test_a_line_that_makes_no_sense_is_an_error(line: str, tmp_path: Path, keys: Path) -> None:
     with pytest.raises(BadSettings, match="Line 3 of"):
         allowed(tmp_path, keys, line)
+
+
+def test_a_moment_without_a_z_is_local(
+    tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC-5")
+    time.tzset()
+    try:
+        found = allowed(tmp_path, keys, 'a valid-after="202611241500" KEY')
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert found[0].after == NOW - timedelta(hours=2)
 
 
 def test_the_same_times_as_ssh_keygen(tmp_path: Path, keys: Path, file: Path) -> None:
