@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from cloudrun.errors import BadData, BadSettings
-from cloudrun.hosts.lean import paramiko
+from cloudrun.hosts import userkeys
+from cloudrun.hosts.base import NOBODY
 from cloudrun.reports import signers, signing, vouching
 from tests.doubles.reports import report
 
@@ -30,7 +31,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind in KINDS:
         name, _, bits = kind.partition("-")
         more = ("-b", bits) if bits else ()
-        keygen("-q", "-t", name, *more, "-N", "", "-C", "me", "-f", folder / kind)
+        keygen("-q", "-t", name, *more, "-N", "", "-C", "", "-f", folder / kind)
     lines = [f"{kind} {(folder / f'{kind}.pub').read_text()}" for kind in KINDS]
     (folder / "allowed").write_text("".join(lines))
     return folder
@@ -44,7 +45,9 @@ def file(tmp_path: Path) -> Path:
 
 
 def key(keys: Path, kind: str = "ed25519") -> signing.Key:
-    return paramiko.PKey.from_path(keys / kind)
+    found, _ = userkeys.load(keys / kind, NOBODY)
+    assert found is not None
+    return found
 
 
 def told(file: Path, keys: Path) -> list[vouching.Voucher]:
