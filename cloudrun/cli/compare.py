@@ -58,7 +58,6 @@ class _Percent(click.ParamType[float]):
 )
 @click.option(
     "--format",
-    "form",
     type=output.OneOf(["table", "md", "csv"]),
     default="table",
     help="A table for the terminal, Markdown or CSV.",
@@ -70,7 +69,7 @@ def command(
     by: str | None,
     baseline: str | None,
     fail_on_regression: float | None,
-    form: str,
+    format: str,  # noqa: A002 - the option's name, and its variable's
     store: str | None,
     json: bool,
 ) -> int:
@@ -86,7 +85,7 @@ def command(
     if json:
         output.print_json(found.rows)
     elif found.rows:
-        _show(found, form)
+        _show(found, format)
     _tell(found, source.damaged)
     failure = None if fail_on_regression is None else _regression(found, fail_on_regression)
     if failure is not None:

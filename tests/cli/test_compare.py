@@ -122,6 +122,13 @@ def test_markdown_and_csv(cloudrun: Cloudrun, store: Store) -> None:
     assert {row["group"] for row in found} == {"Tesla T4", "NVIDIA L4"}
 
 
+def test_the_format_has_its_variable(
+    cloudrun: Cloudrun, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUDRUN_REPORT_COMPARE_FORMAT", "md")
+    assert cloudrun("report", "compare").stdout.startswith("| Measurement |")
+
+
 def test_nothing_at_all(cloudrun: Cloudrun) -> None:
     done = cloudrun("report", "compare")
     assert (done.returncode, done.stdout) == (0, "")
