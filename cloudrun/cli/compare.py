@@ -120,14 +120,17 @@ def _vouched(source: sources.Source, found: Comparison) -> Comparison:
 
     @functools.cache
     def who(report: str) -> tuple[str, ...]:
-        file = sources.path_of(source.store, source.places[report])
-        told = list(vouching.check(file, beside[file], known)) if file in beside else []
+        spot = source.spots[report]
+        if not beside.get(spot):
+            return ()
+        _, data = sources.read(source.store, spot)
+        told = list(vouching.check(spot.place, data, beside[spot], known))
         for voucher in told:
             if voucher.problem is not None:
                 output.say(str(voucher.problem))
         return tuple({voucher.who for voucher in told if voucher.who})
 
-    return found._replace(rows=vouch(found.rows, who)) if beside else found
+    return found._replace(rows=vouch(found.rows, who)) if any(beside.values()) else found
 
 
 def _show(found: Comparison, form: str) -> None:

@@ -103,8 +103,9 @@ def list_reports(
 def show(report: str, raw: bool, store: str | None, json: bool) -> None:
     """Show REPORT: its id, any unique beginning of it, a file, or 'last' (the default)."""
     if raw:
-        path, _ = sources.file_of(open_reports(store), report)
-        click.echo(output.harmless_json(path.read_text("utf-8", "replace")), nl=False)
+        where = open_reports(store)
+        _, data = sources.read(where, sources.spot(where, report))
+        click.echo(output.harmless_json(data.decode("utf-8", "replace")), nl=False)
         return
     found = _read(report, store)
     if json:
@@ -122,11 +123,13 @@ def show(report: str, raw: bool, store: str | None, json: bool) -> None:
 def sync_stores(source: str, target: str, json: bool) -> int:
     """Copy the reports that DST does not have from SRC: folders, or s3://, gs://, az://.
 
+    Their signatures go along.
+
     Nothing is changed or removed in either. A damaged report is skipped and
     told, and the exit status is 65. What was cut off goes on when it is
     called again.
     """
-    from cloudrun.reports.sync import copy, missing
+    from cloudrun.reports.sync import copy, copy_signatures, missing
 
     here, there = open_store(source), open_store(target)
     entries, count = missing(here, there)
@@ -139,6 +142,8 @@ def sync_stores(source: str, target: str, json: bool) -> int:
     if json:
         output.print_json([_synced(row) for row in rows])
     output.say(f"{copied} copied, {count - copied - len(skipped)} there already.")
+    if signatures := copy_signatures(here, there):
+        output.say(f"{signatures} signatures copied.")
     for row in skipped[:_MOST_TOLD]:
         output.say(f"Skipped: {row.problem}")
     if len(skipped) > _MOST_TOLD:

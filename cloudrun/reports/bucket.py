@@ -174,6 +174,28 @@ class Bucket:
         except (BaseError, OSError, ValueError) as error:
             raise self._explained(error, "be read") from error
 
+    def names(self, prefix: str, *, below: bool = False) -> Iterator[str]:
+        """The paths of all that is in a folder, whatever it is; `below`: in all of it.
+
+        None where one of them is a name that cannot be listed.
+
+        Raises:
+            CloudrunError: the store cannot be read.
+        """
+        import obstore
+        from obstore.exceptions import BaseError, InvalidPathError
+
+        try:
+            if below:
+                found = obstore.list(self._objects, prefix or None).collect()
+            else:
+                found = obstore.list_with_delimiter(self._objects, prefix or None)["objects"]
+        except InvalidPathError:
+            return
+        except (BaseError, OSError, ValueError) as error:
+            raise self._explained(error, "be read") from error
+        yield from (each["path"] for each in found)
+
     @cached_property
     def _objects(self) -> S3Store | GCSStore | AzureStore:
         from cloudrun.reports.bucket_access import objects

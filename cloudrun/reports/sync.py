@@ -1,4 +1,4 @@
-"""Copy reports from one store to another: what is missing there, byte for byte.
+"""Copy reports and their signatures from one store to another: what is missing, byte for byte.
 
 Each copy is whole or not there, so that a sync that was cut off is simply made again.
 """
@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Literal, NamedTuple
 
 from cloudrun.errors import BadData, WrongUsage
+from cloudrun.reports import signing, vouching
 from cloudrun.reports.folder import Folder
 from cloudrun.reports.names import Entry, name_of
 from cloudrun.reports.store import Store
@@ -66,3 +67,35 @@ def _copy(source: Store, target: Store, entry: Entry) -> Row:
     except FileExistsError:
         return Row(entry.path, report.id, "known")
     return Row(entry.path, report.id, "copied")
+
+
+def copy_signatures(source: Store, target: Store) -> int:
+    """Copy the signatures of reports that both have, and that are good; returns how many.
+
+    Raises:
+        CloudrunError: a store gives no answer; what was copied by then is there.
+    """
+    found = vouching.beside(source.place, below=True)
+    if not found:
+        return 0
+    reports = {entry.id: entry.path for entry in target.identified(target.entries()) if entry.id}
+    known = set(target.place.names("", below=True))
+    wanted = [
+        (signature, reports[entry.id], reports[entry.id] + signature.removeprefix(entry.path))
+        for entry in source.identified(source.entries())
+        for signature in found.get(entry.path, ())
+        if entry.id in reports
+    ]
+    fresh = [each for each in wanted if each[2] not in known]
+    with ThreadPoolExecutor(max(source.place.at_once, target.place.at_once)) as pool:
+        return sum(pool.map(lambda each: _copy_signature(source, target, *each), fresh))
+
+
+def _copy_signature(source: Store, target: Store, path: str, report: str, name: str) -> bool:
+    try:
+        data = source.place.get(path)
+        signing.check(target.place.get(report), signing.read(data, path), path)
+        target.place.put(name, data)
+    except (BadData, FileExistsError):
+        return False
+    return True

@@ -92,12 +92,14 @@ def test_files_ids_beginnings_and_last(cloudrun: Cloudrun, store: Store) -> None
 
 
 def test_damaged_foreign_future_and_double_ones_are_named(cloudrun: Cloudrun, store: Store) -> None:
-    whole = next(store.location.rglob("*_t0.json"))
-    (store.location / "copy.json").write_bytes(whole.read_bytes())
-    (store.location / "future.json").write_text(json.dumps(document(schema="cloudrun.report/v9")))
+    whole = next(store.place.location.rglob("*_t0.json"))
+    (store.place.location / "copy.json").write_bytes(whole.read_bytes())
+    (store.place.location / "future.json").write_text(
+        json.dumps(document(schema="cloudrun.report/v9"))
+    )
     text = json.dumps(document(id="large", environment=T4, measurements=rows(24.0)))
     for name, bad in (("huge", "1" + "0" * 400), ("negative", "-3"), ("nothing", "NaN")):
-        (store.location / f"{name}.json").write_text(text.replace("24.0", bad))
+        (store.place.location / f"{name}.json").write_text(text.replace("24.0", bad))
     Path("broken.json").write_bytes(whole.read_bytes()[:99])
     done = cloudrun("report", "compare")
     said = " ".join(done.stderr.split())
@@ -137,7 +139,7 @@ def test_nothing_at_all(cloudrun: Cloudrun) -> None:
 
 
 def test_an_export_reads_back(cloudrun: Cloudrun, store: Store) -> None:
-    (store.location / "broken.json").write_text("{")
+    (store.place.location / "broken.json").write_text("{")
     done = cloudrun("report", "export")
     assert done.returncode == 65
     assert len(json.loads(done.stdout)) == 12
