@@ -50,7 +50,7 @@ SECTIONS: dict[str, dict[str, _Entry]] = {
     },
     "Reports": {
         "collect": _Entry("collect", "Bring reports home: out of notebooks, logs, zip files."),
-        "report": _Entry("report", "The reports that were made: list, show, compare."),
+        "report": _Entry("report", "The reports that were made: list, show, sync, compare."),
     },
     "Look first": {
         "gpus": _Entry("gpus", "Which GPU: facts, prices, what fits."),

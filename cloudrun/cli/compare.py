@@ -58,7 +58,6 @@ class _Percent(click.ParamType[float]):
 )
 @click.option(
     "--format",
-    "form",
     type=output.OneOf(["table", "md", "csv"]),
     default="table",
     help="A table for the terminal, Markdown or CSV.",
@@ -70,7 +69,7 @@ def command(
     by: str | None,
     baseline: str | None,
     fail_on_regression: float | None,
-    form: str,
+    format: str,  # noqa: A002 - the option's name, and its variable's
     store: str | None,
     json: bool,
 ) -> int:
@@ -86,7 +85,7 @@ def command(
     if json:
         output.print_json(found.rows)
     elif found.rows:
-        _show(found, form)
+        _show(found, format)
     _tell(found, source.damaged)
     failure = None if fail_on_regression is None else _regression(found, fail_on_regression)
     if failure is not None:
@@ -121,14 +120,17 @@ def _vouched(source: sources.Source, found: Comparison) -> Comparison:
 
     @functools.cache
     def who(report: str) -> tuple[str, ...]:
-        file = sources.path_of(source.store, source.places[report])
-        told = list(vouching.check(file, beside[file], known)) if file in beside else []
+        spot = source.spots[report]
+        if not beside.get(spot):
+            return ()
+        _, data = sources.read(source.store, spot)
+        told = list(vouching.check(spot.place, data, beside[spot], known))
         for voucher in told:
             if voucher.problem is not None:
                 output.say(str(voucher.problem))
         return tuple({voucher.who for voucher in told if voucher.who})
 
-    return found._replace(rows=vouch(found.rows, who)) if beside else found
+    return found._replace(rows=vouch(found.rows, who)) if any(beside.values()) else found
 
 
 def _show(found: Comparison, form: str) -> None:

@@ -16,21 +16,24 @@ _FORMATS = {"json": export.as_json, "csv": export.as_csv, "md": export.as_markdo
 @click.argument("report", nargs=-1)
 @click.option(
     "--format",
-    "form",
     type=output.OneOf(list(_FORMATS)),
     default="json",
     show_default=True,
     help="JSON, CSV, or Markdown with the columns that people read.",
 )
 @output.store_option
-def command(report: tuple[str, ...], form: str, store: str | None) -> int:
+def command(
+    report: tuple[str, ...],
+    format: str,  # noqa: A002 - the option's name, and its variable's
+    store: str | None,
+) -> int:
     """Print the measurements of all reports, or of those that are named, one a row.
 
     REPORT is an id, any unique beginning of it, a file, or 'last'. Raw samples
     are not in it: cloudrun report show --json has them.
     """
     source = sources.choose(open_reports(store), report)
-    for line in _FORMATS[form](export.rows(sources.reports(source))):
-        click.echo(output.harmless_json(line) if form == "json" else line, nl=False)
+    for line in _FORMATS[format](export.rows(sources.reports(source))):
+        click.echo(output.harmless_json(line) if format == "json" else line, nl=False)
     sources.tell_damaged(source.damaged)
     return BadData.exit_status if source.damaged else 0

@@ -55,7 +55,7 @@ class _Reports(output.Group):
 
 @click.group("report", cls=_Reports)
 def command() -> None:
-    """The reports that were made: list, show, compare, html, export."""
+    """The reports that were made: list, show, sync, compare, html, export."""
 
 
 @command.command("list", cls=output.SettingsCommand)
@@ -112,8 +112,9 @@ def show(report: str, plot: bool, raw: bool, store: str | None, json: bool) -> N
     if plot and (json or raw):
         raise WrongUsage("A drawing is no JSON.", "", "Leave out --plot, or the other option.")
     if raw:
-        text = sources.raw(open_reports(store), report).decode("utf-8", "replace")
-        click.echo(output.harmless_json(text), nl=False)
+        where = open_reports(store)
+        _, data = sources.read(where, sources.spot(where, report))
+        click.echo(output.harmless_json(data.decode("utf-8", "replace")), nl=False)
         return
     found = _read(report, store)
     if json:
@@ -134,11 +135,13 @@ def show(report: str, plot: bool, raw: bool, store: str | None, json: bool) -> N
 def sync_stores(source: str, target: str, json: bool) -> int:
     """Copy the reports that DST does not have from SRC: folders, or s3://, gs://, az://.
 
+    Their signatures go along.
+
     Nothing is changed or removed in either. A damaged report is skipped and
     told, and the exit status is 65. What was cut off goes on when it is
     called again.
     """
-    from cloudrun.reports.sync import copy, missing
+    from cloudrun.reports.sync import copy, copy_signatures, missing
 
     here, there = open_store(source), open_store(target)
     entries, count = missing(here, there)
@@ -151,6 +154,8 @@ def sync_stores(source: str, target: str, json: bool) -> int:
     if json:
         output.print_json([_synced(row) for row in rows])
     output.say(f"{copied} copied, {count - copied - len(skipped)} there already.")
+    if signatures := copy_signatures(here, there):
+        output.say(f"{signatures} signatures copied.")
     for row in skipped[:_MOST_TOLD]:
         output.say(f"Skipped: {row.problem}")
     if len(skipped) > _MOST_TOLD:

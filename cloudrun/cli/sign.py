@@ -39,13 +39,16 @@ def command(report: tuple[str, ...], key: str | None, store: str | None, json: b
     from cloudrun.reports import vouching
     from cloudrun.reports.signing import fingerprint
 
-    files = [sources.file_of(open_reports(store), name) for name in report or ("last",)]
+    where = open_reports(store)
+    spots = [sources.spot(where, name) for name in report or ("last",)]
+    found = [(spot, *sources.read(where, spot)) for spot in spots]
     path = Path(key).expanduser() if key else _default()
     own = _load(path)
     rows = []
-    for file, found in files:
-        made = vouching.add(file, own)
-        rows.append({"report": found.id, "key": fingerprint(own.asbytes()), "signature": str(made)})
+    for spot, signed, data in found:
+        made = vouching.add(spot.place, spot.path, data, own)
+        at = f"{spot.place.url}/{made}"
+        rows.append({"report": signed.id, "key": fingerprint(own.asbytes()), "signature": at})
     if json:
         output.print_json(rows)
         return 0

@@ -7,21 +7,31 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cloudrun.cli import output
-from cloudrun.errors import BadData, WrongUsage
-from cloudrun.reports.folder import Folder
+from cloudrun.errors import BadData
+from cloudrun.reports.bucket import Bucket
+from cloudrun.reports.folder import Folder, read_bytes
 from cloudrun.reports.names import Entry
-from cloudrun.reports.schema import Report
-from cloudrun.reports.store import Store, read_file
+from cloudrun.reports.schema import Report, parse
+from cloudrun.reports.store import Store
 
 _MOST_TOLD = 5
+
+
+class Spot(NamedTuple):
+    """Where a report is: in which place, under which path; `entry` where that is the store."""
+
+    place: Folder | Bucket
+    path: str
+    name: str
+    entry: Entry | None = None
 
 
 class Source(NamedTuple):
     """The reports that were named, else the whole store; where each was found; what is damaged."""
 
     store: Store
-    named: tuple[Entry | Path, ...]
-    places: dict[str, Entry | Path]
+    named: tuple[Spot, ...]
+    spots: dict[str, Spot]
     damaged: dict[str, BadData]
 
 
@@ -31,7 +41,7 @@ def choose(store: Store, names: Iterable[str]) -> Source:
     Raises:
         WrongUsage: the store has no report of a name, or several.
     """
-    named = tuple(_place(store, name) for name in dict.fromkeys(names))
+    named = tuple(spot(store, name) for name in dict.fromkeys(names))
     return Source(store, named, {}, {})
 
 
@@ -40,8 +50,20 @@ def is_file(name: str) -> bool:
     return name.endswith(".json") or len(Path(name).parts) > 1
 
 
-def _place(store: Store, name: str) -> Entry | Path:
-    return Path(name) if is_file(name) else store.find(name)
+def spot(store: Store, name: str) -> Spot:
+    """Where the one report of a name is.
+
+    Raises:
+        WrongUsage: the store has none of this name, or several.
+    """
+    if is_file(name):
+        path = Path(name).absolute()
+        return Spot(Folder(path.parent), path.name, name)
+    return _in_store(store, store.find(name))
+
+
+def _in_store(store: Store, entry: Entry) -> Spot:
+    return Spot(store.place, entry.path, entry.path, entry)
 
 
 def reports(source: Source) -> Iterator[Report]:
@@ -50,17 +72,18 @@ def reports(source: Source) -> Iterator[Report]:
     Notes where each is, and which are damaged.
     """
     store, named = source.store, source.named
-    found = ((place, _read(store, place)) for place in named) if named else _all(store)
-    for place, report in found:
+    found = ((each, _read(store, each)) for each in named) if named else _all(store)
+    for each, report in found:
         if isinstance(report, BadData):
-            source.damaged[str(place.path if isinstance(place, Entry) else place)] = report
+            source.damaged[each.name] = report
         else:
-            source.places.setdefault(report.id, place)
+            source.spots.setdefault(report.id, each)
             yield report
 
 
-def _all(store: Store) -> Iterator[tuple[Entry | Path, Report | BadData]]:
-    yield from store.slim(store.entries())
+def _all(store: Store) -> Iterator[tuple[Spot, Report | BadData]]:
+    for entry, report in store.slim(store.entries()):
+        yield _in_store(store, entry), report
 
 
 def one(source: Source, name: str) -> Report:
@@ -70,61 +93,10 @@ def one(source: Source, name: str) -> Report:
         WrongUsage: the store has none of this name, or several.
         BadData: it is damaged.
     """
-    place = _place(source.store, name)
-    report = _whole(source.store, place)
-    source.places[report.id] = place
+    found = spot(source.store, name)
+    report, _ = read(source.store, found)
+    source.spots[report.id] = found
     return report
-
-
-def file_of(store: Store, name: str) -> tuple[Path, Report]:
-    """The file of one report, and what it holds.
-
-    Raises:
-        WrongUsage: the store has none of this name, or several.
-        BadData: it is damaged.
-    """
-    place = _place(store, name)
-    return path_of(store, place), _whole(store, place)
-
-
-def path_of(store: Store, place: Entry | Path) -> Path:
-    """The file of a report.
-
-    Raises:
-        WrongUsage: the store is no folder.
-    """
-    if isinstance(place, Path):
-        return place
-    return folder_of(store) / place.path
-
-
-def folder_of(store: Store) -> Path:
-    """The folder that a store is.
-
-    Raises:
-        WrongUsage: it is a bucket.
-    """
-    if isinstance(store.place, Folder):
-        return store.place.location
-    raise WrongUsage(
-        f"Signatures of reports in {store.url} cannot be made or read.",
-        "They are files beside the reports in a folder.",
-        f"Copy the reports to one first: cloudrun report sync {store.url} FOLDER",
-    )
-
-
-def raw(store: Store, name: str) -> bytes:
-    """One report's file as it is.
-
-    Raises:
-        WrongUsage: the store has none of this name, or several.
-        BadData: it is damaged.
-    """
-    place = _place(store, name)
-    if isinstance(place, Entry):
-        return store.read_whole(place)[1]
-    read_file(place, name)
-    return place.read_bytes()
 
 
 def whole(source: Source, report: str) -> Report:
@@ -133,16 +105,24 @@ def whole(source: Source, report: str) -> Report:
     Raises:
         BadData: it is damaged meanwhile.
     """
-    return _whole(source.store, source.places[report])
+    return read(source.store, source.spots[report])[0]
 
 
-def _whole(store: Store, place: Entry | Path) -> Report:
-    return read_file(place, str(place)) if isinstance(place, Path) else store.read(place)
+def read(store: Store, found: Spot) -> tuple[Report, bytes]:
+    """A report, and the bytes that it was read from.
+
+    Raises:
+        BadData: it is damaged.
+    """
+    if found.entry is not None:
+        return store.read_whole(found.entry)
+    data = read_bytes(Path(found.name), found.name)
+    return parse(data, found.name), data
 
 
-def _read(store: Store, place: Entry | Path) -> Report | BadData:
+def _read(store: Store, found: Spot) -> Report | BadData:
     try:
-        return _whole(store, place)
+        return read(store, found)[0]
     except BadData as error:
         return error
 

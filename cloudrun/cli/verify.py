@@ -12,7 +12,6 @@ from cloudrun.cli import output, sources
 from cloudrun.cli.report import open_reports
 from cloudrun.errors import BadData
 from cloudrun.reports import signers, vouching
-from cloudrun.reports.folder import Folder
 from cloudrun.reports.signers import Signer
 from cloudrun.reports.vouching import Voucher
 
@@ -41,10 +40,11 @@ def command(
     where = open_reports(store)
     rows: list[dict[str, Any]] = []
     for name in report or ("last",):
-        file, found = sources.file_of(where, name)
-        files = vouching.beside(file.parent).get(file, [])
-        vouchers = list(vouching.check(file, files, known))
-        rows += [_row(found.id, voucher) for voucher in vouchers] or [_unsigned(found.id)]
+        spot = sources.spot(where, name)
+        found, data = sources.read(where, spot)
+        beside = vouching.beside(spot.place, _folder(spot)).get(spot.path, [])
+        vouchers = vouching.check(spot.place, data, beside, known)
+        rows += [_row(found.id, spot, each) for each in vouchers] or [_unsigned(found.id)]
     if json:
         output.print_json(rows)
     else:
@@ -63,28 +63,31 @@ def signers_of(path: Path | None = None) -> list[Signer]:
     return signers.read(paths[0]) if paths else []
 
 
-def signatures(source: sources.Source) -> dict[Path, list[Path]]:
-    """The files of signatures beside the reports of a source, by the report's file.
+def signatures(source: sources.Source) -> dict[sources.Spot, list[str]]:
+    """The paths of the signatures beside the reports of a source, by where the report is."""
+    spots = set(source.spots.values())
+    in_store = {spot for spot in spots if spot.entry is not None and not source.named}
+    # A whole store is listed once; else the folders of the few.
+    listed = vouching.beside(source.store.place, below=True) if in_store else {}
+    beside = {(source.store.place, spot.path): listed.get(spot.path, []) for spot in in_store}
+    for place, folder in {(spot.place, _folder(spot)) for spot in spots - in_store}:
+        found = vouching.beside(place, folder)
+        beside |= {(place, path): signatures for path, signatures in found.items()}
+    return {spot: beside.get((spot.place, spot.path), []) for spot in spots}
 
-    In a bucket nobody looks for them.
-    """
-    if not isinstance(source.store.place, Folder):
-        return {}
-    if not source.named:
-        return vouching.beside(sources.folder_of(source.store), below=True)
-    files = [sources.path_of(source.store, place) for place in source.places.values()]
-    folders = dict.fromkeys(file.parent for file in files)
-    return {file: found for each in folders for file, found in vouching.beside(each).items()}
+
+def _folder(spot: sources.Spot) -> str:
+    return spot.path[: spot.path.rfind("/") + 1]
 
 
-def _row(report: str, voucher: Voucher) -> dict[str, Any]:
+def _row(report: str, spot: sources.Spot, voucher: Voucher) -> dict[str, Any]:
     status = "good" if voucher.who else "unknown key"
     return {
         "report": report,
         "status": "false" if voucher.problem else status,
         "signed_by": voucher.who,
         "key": voucher.key or None,
-        "signature": str(voucher.file),
+        "signature": f"{spot.place.url}/{voucher.path}",
         "problem": str(voucher.problem) if voucher.problem else None,
     }
 

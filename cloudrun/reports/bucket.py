@@ -214,6 +214,29 @@ class Bucket:
         check_size(found.meta["size"], path)
         return bytes(found.bytes())
 
+    def names(self, prefix: str, *, below: bool = False) -> Iterator[str]:
+        """The paths of all that is in a folder, whatever it is; `below`: in all of it.
+
+        None where one of them is a name that cannot be listed.
+
+        Raises:
+            CloudrunError: the store cannot be read.
+        """
+        import obstore
+        from obstore.exceptions import BaseError, InvalidPathError
+
+        try:
+            if below:
+                found = heard(lambda: obstore.list(self._objects, prefix or None).collect())
+            else:
+                level = heard(lambda: obstore.list_with_delimiter(self._objects, prefix or None))
+                found = level["objects"]
+        except InvalidPathError:
+            return
+        except (BaseError, OSError, ValueError) as error:
+            raise self._explained(error, "be read") from error
+        yield from (each["path"] for each in found)
+
     @cached_property
     def _objects(self) -> S3Store | GCSStore | AzureStore:
         from cloudrun.reports.bucket_access import objects

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from cloudrun.errors import BadData, WrongUsage
 from cloudrun.model.words import did_you_mean
-from cloudrun.reports.pool import Group, Point, Pool, Work, gather, samples_of, title
+from cloudrun.reports.pool import KIND, Group, Point, Pool, Work, gather, samples_of, title
 from cloudrun.reports.schema import Report
 from cloudrun.reports.statistics import Estimate, Range, interval, of_one_run, of_runs, ratio
 
@@ -120,7 +120,7 @@ def compare(
 
 def _label(pool: Pool, by: str, wanted: str) -> str:
     if not wanted:
-        return min(pool.groups, key=lambda name: (-pool.groups[name].reports, name))
+        return min(pool.groups, key=lambda name: (-pool.groups[name].kinds.total(), name))
     exact = [name for name in pool.groups if name == wanted]
     like = [name for name in pool.groups if wanted.lower() in name.lower()]
     if len(exact or like) == 1:
@@ -151,7 +151,8 @@ def _leave_lonely_out(pool: Pool, left_out: dict[str, list[str]]) -> None:
 def _rows(pool: Pool, by: str, baseline: str, whole: Callable[[str], Report]) -> Iterator[Row]:
     estimates = _estimates(pool, whole)
     differences = {
-        label: _differences(group, pool.groups[baseline]) for label, group in pool.groups.items()
+        label: _differences(group, pool.groups[baseline], by)
+        for label, group in pool.groups.items()
     }
     for work, groups in pool.points.items():
         beside = estimates.get((work, baseline))
@@ -194,14 +195,21 @@ def _samples(report: str, whole: Callable[[str], Report]) -> dict[Work, tuple[fl
         return {}
 
 
-def _differences(group: Group, baseline: Group) -> dict[str, Difference]:
+def _differences(group: Group, baseline: Group, by: str) -> dict[str, Difference]:
     """The fields in which a group has other values than the baseline."""
-    pairs = {name: (values, baseline.fields[name]) for name, values in group.fields.items()}
-    return {
-        name: Difference(_most_frequent(here), _most_frequent(there))
-        for name, (here, there) in pairs.items()
-        if here.keys() != there.keys()
-    }
+    found: dict[str, Difference] = {}
+    for at, name in enumerate(KIND):
+        here, there = _values(group, at), _values(baseline, at)
+        if name != by and here.keys() != there.keys():
+            found[name] = Difference(_most_frequent(here), _most_frequent(there))
+    return found
+
+
+def _values(group: Group, at: int) -> Counter[str]:
+    values: Counter[str] = Counter()
+    for kind, count in group.kinds.items():
+        values[kind[at]] += count
+    return values
 
 
 def _most_frequent(values: Counter[str]) -> tuple[str, ...]:
@@ -219,7 +227,7 @@ def _facts(work: Work, by: str, label: str, baseline: str, points: list[Point]) 
         "group": label,
         "baseline": baseline,
         "runs": len(points),
-        "reports": tuple(point.report for point in points),
+        "reports": tuple([point.report for point in points]),
     }
 
 
@@ -257,12 +265,14 @@ def _verdict(times: Range, unit: str, one_run_each: bool) -> tuple[Verdict, str]
 
 
 def _health(points: list[Point], group: Group) -> dict[str, Any]:
-    causes = sorted({cause for point in points for cause in point.throttled_by})
+    throttled = [point for point in points if point.throttled_by]
+    causes = sorted({cause for point in throttled for cause in point.throttled_by})
+    failed = [point for point in points if point.report in group.not_passed]
     return {
         "unstable": sum(not point.stable for point in points),
-        "throttled": sum(bool(point.throttled_by) for point in points),
+        "throttled": len(throttled),
         "throttled_by": tuple(causes[:_MOST_NAMED]),
-        "not_passed": sum(point.report in group.not_passed for point in points),
+        "not_passed": len(failed),
     }
 
 

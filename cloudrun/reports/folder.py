@@ -117,6 +117,13 @@ class Folder:
         for folder, _, names in self._walk(prefix):
             yield from self._entries(folder, names)
 
+    def names(self, prefix: str, *, below: bool = False) -> Iterator[str]:
+        """The paths of all that is in a folder, whatever it is; `below`: in all of it."""
+        for folder, _, names in self._walk(prefix):
+            yield from (Path(folder, name).relative_to(self.location).as_posix() for name in names)
+            if not below:
+                return
+
     def _walk(self, prefix: str) -> Iterator[tuple[str, list[str], list[str]]]:
         def cannot_read(error: OSError) -> None:
             if error.filename == str(self.location) and error.errno != errno.ENOENT:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
+
 from cloudrun.reports.fields import FIELDS, device_of
 from cloudrun.reports.schema import Measurement, Report
 from cloudrun.reports.statistics import LARGEST, SMALLEST
 
+# By what reports may be of one kind; its own name is no such thing.
+KIND = tuple(name for name in FIELDS if name != "report")
 # What may differ from run to run although the work is the same: see docs/compare.md.
 _NO_WORK = ("device", "buffer_bytes")
 # No machine is so cheap: a price below is none.
@@ -29,8 +32,8 @@ class Work(NamedTuple):
     device: str
 
 
-class Point(NamedTuple):
-    """One measurement of one report."""
+class Point(msgspec.Struct, frozen=True, gc=False):
+    """One measurement of one report. There may be hundreds of thousands."""
 
     report: str
     value: float
@@ -40,22 +43,28 @@ class Point(NamedTuple):
 
 @dataclass
 class Group:
-    """What is known of the reports that share a label; `fields` counts the values of each."""
+    """What is known of the reports that share a label.
 
-    reports: int = 0
-    fields: dict[str, Counter[str]] = field(default_factory=dict)
+    `kinds` counts them by the values of all `KIND`, in their order.
+    """
+
+    kinds: Counter[tuple[str, ...]] = field(default_factory=Counter)
     prices: dict[str, float] = field(default_factory=dict)
     not_passed: set[str] = field(default_factory=set)
 
 
 @dataclass
 class Pool:
-    """The reports of one version of the workloads: groups by label, points by work and label."""
+    """The reports of one version of the workloads: groups by label, points by work and label.
+
+    `known` has the points' lists once more, by what a report says of a measurement.
+    """
 
     reports: list[str] = field(default_factory=list)
     newest: str = ""
     groups: dict[str, Group] = field(default_factory=dict)
     points: dict[Work, dict[str, list[Point]]] = field(default_factory=dict)
+    known: dict[tuple[Any, ...], list[Point]] = field(default_factory=dict)
 
 
 def gather(
@@ -102,23 +111,26 @@ def gather(
 def _take(pool: Pool, report: Report, label: str, by: str) -> None:
     pool.reports.append(report.id)
     pool.newest = max(pool.newest, report.created)
-    _count(pool.groups.setdefault(label, Group()), report, by)
+    _count(pool.groups.setdefault(label, Group()), report)
     device = "" if FIELDS[by].across else device_of(report)
+    own = report.environment.device if report.environment else None
     for row in report.measurements:
-        if not _is_usable(row):
+        if not SMALLEST <= row.value <= LARGEST:
             continue
-        points = pool.points.setdefault(work_of(row, report, device), {}).setdefault(label, [])
+        # To find the list by the work itself would take most of the time of thousands of reports.
+        key = (label, device, own, row.name, row.unit, *row.params.items())
+        points = pool.known.get(key)
+        if points is None:
+            groups = pool.points.setdefault(work_of(row, report, device), {})
+            points = pool.known[key] = groups.setdefault(label, [])
         # A report counts once, whatever it holds twice.
         if not points or points[-1].report != report.id:
             causes = row.gpu.throttled_by if row.gpu else ()
             points.append(Point(report.id, row.value, row.stable, causes))
 
 
-def _count(group: Group, report: Report, by: str) -> None:
-    group.reports += 1
-    for name, told in FIELDS.items():
-        if name not in ("report", by):
-            group.fields.setdefault(name, Counter())[told.tell(report)] += 1
+def _count(group: Group, report: Report) -> None:
+    group.kinds[tuple([FIELDS[name].tell(report) for name in KIND])] += 1
     machine = report.machine
     # What a rehearsal rents is pretended.
     if machine.price_usd_per_hour >= _LEAST_USD_PER_HOUR and machine.provider != "rehearsal":
@@ -134,19 +146,11 @@ def _is_usable(row: Measurement) -> bool:
 def work_of(row: Measurement, report: Report, device: str = "") -> Work:
     """What was measured; `device` where only the same device is to be compared."""
     own = report.environment.device if report.environment else None
-    return _work_of(row.name, tuple(row.params.items()), row.unit, own, device)
-
-
-# The same few for thousands of reports.
-@functools.lru_cache(maxsize=4096)
-def _work_of(
-    name: str, params: tuple[tuple[str, Any], ...], unit: str, own: str | None, device: str
-) -> Work:
-    counted = {key: value for key, value in params if key not in _NO_WORK}
-    place = dict(params).get("device")
+    params = {key: value for key, value in row.params.items() if key not in _NO_WORK}
+    place = row.params.get("device")
     if place not in (own, None):
-        counted["device"] = place
-    return Work(name, tuple(sorted(counted.items())), unit, device)
+        params["device"] = place
+    return Work(row.name, tuple(sorted(params.items())), row.unit, device)
 
 
 def samples_of(report: Report) -> dict[Work, tuple[float, ...]]:

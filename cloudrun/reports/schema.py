@@ -106,7 +106,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     seconds: Amount = 0.0
 
 
-class GpuState(msgspec.Struct, frozen=True, kw_only=True):
+class GpuState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A GPU during a measurement: MHz, watts, degrees Celsius, what held it back."""
 
     clock_mhz: Amount | None = None
@@ -115,7 +115,7 @@ class GpuState(msgspec.Struct, frozen=True, kw_only=True):
     throttled_by: Annotated[tuple[Short, ...], Meta(max_length=16)] = ()
 
 
-class Measurement(msgspec.Struct, frozen=True, kw_only=True):
+class Measurement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One measurement; `value`, `median`, `p5`, `p95`, `samples` and `peak` are in `unit`.
 
     `value` is the median. `peak` is the data sheet's figure for this device

@@ -107,7 +107,8 @@ def _runs(estimate: Estimate) -> int:
 def _range(log: float, error: float, freedom: float) -> Range:
     if not freedom:
         return Range(_exp(log), None, None)
-    reach = student_quantile(round(freedom, 2)) * error
+    # Three digits are enough, and are looked up again and again.
+    reach = student_quantile(float(f"{freedom:.3g}")) * error
     return Range(_exp(log), _exp(log - reach), _exp(log + reach))
 
 
@@ -155,7 +156,7 @@ def student_quantile(freedom: float) -> float:
         freedom: Degrees of freedom, from 1 on, not necessarily whole.
     """
     low, high = 0.0, 100.0
-    for _ in range(60):
+    for _ in range(45):
         middle = (low + high) / 2
         outside = beta(freedom / 2, 0.5, freedom / (freedom + middle**2))
         low, high = (middle, high) if outside > 1 - LEVEL else (low, middle)

@@ -1,4 +1,4 @@
-"""Copy reports from one store to another: what is missing there, byte for byte.
+"""Copy reports and their signatures from one store to another: what is missing, byte for byte.
 
 Each copy is whole or not there, so that a sync that was cut off is simply made again.
 """
@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Literal, NamedTuple
 
 from cloudrun.errors import BadData, WrongUsage
+from cloudrun.reports import signing, vouching
 from cloudrun.reports.bucket import Bucket
 from cloudrun.reports.folder import Folder
 from cloudrun.reports.names import Entry, name_of
@@ -46,11 +47,13 @@ def copy(source: Store, target: Store, entries: Iterable[Entry]) -> Iterator[Row
     Raises:
         CloudrunError: a store gives no answer; what was copied by then is there.
     """
-    waiting = iter(entries)
-    # The slower one, where one of them is a bucket.
-    place = source.place if isinstance(source.place, Bucket) else target.place
+    waiting, slower = iter(entries), _slower(source, target)
     while some := list(islice(waiting, _AT_ONCE)):
-        yield from place.each(lambda entry: _copy(source, target, entry), some)
+        yield from slower.each(lambda entry: _copy(source, target, entry), some)
+
+
+def _slower(source: Store, target: Store) -> Bucket | Folder:
+    return source.place if isinstance(source.place, Bucket) else target.place
 
 
 def _copy(source: Store, target: Store, entry: Entry) -> Row:
@@ -64,3 +67,35 @@ def _copy(source: Store, target: Store, entry: Entry) -> Row:
     except FileExistsError:
         return Row(entry.path, report.id, "known")
     return Row(entry.path, report.id, "copied")
+
+
+def copy_signatures(source: Store, target: Store) -> int:
+    """Copy the signatures of reports that both have, and that are good; returns how many.
+
+    Raises:
+        CloudrunError: a store gives no answer; what was copied by then is there.
+    """
+    found = vouching.beside(source.place, below=True)
+    if not found:
+        return 0
+    reports = {entry.id: entry.path for entry in target.identified(target.entries()) if entry.id}
+    known = set(target.place.names("", below=True))
+    wanted = [
+        (signature, reports[entry.id], reports[entry.id] + signature.removeprefix(entry.path))
+        for entry in source.identified(source.entries())
+        for signature in found.get(entry.path, ())
+        if entry.id in reports
+    ]
+    fresh = [each for each in wanted if each[2] not in known]
+    slower = _slower(source, target)
+    return sum(slower.each(lambda each: _copy_signature(source, target, *each), fresh))
+
+
+def _copy_signature(source: Store, target: Store, path: str, report: str, name: str) -> bool:
+    try:
+        data = source.place.get(path)
+        signing.check(target.place.get(report), signing.read(data, path), path)
+        target.place.put(name, data)
+    except (BadData, FileExistsError):
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""Who vouches for a report: the signatures beside it, each in a file of its own.
+"""Who vouches for a report: the signatures beside it, each an object of its own.
 
     081251.204Z_local_cpu_passed_k3f9x2m7w0ab.json
     081251.204Z_local_cpu_passed_k3f9x2m7w0ab.json.4f9c21d07be35a68.sig
@@ -10,103 +10,91 @@ nothing is overwritten. `ssh-keygen -Y sign` writes the name without it.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import NamedTuple
 
-from cloudrun.errors import BadData, BadSettings
+from cloudrun.errors import BadData
 from cloudrun.reports import signers, signing
+from cloudrun.reports.bucket import Bucket
+from cloudrun.reports.folder import Folder
 from cloudrun.reports.signers import Signer
 from cloudrun.reports.signing import Key
 
+Place = Folder | Bucket
+
 _NAME = re.compile(r"(?P<report>.+\.json)(\.[0-9a-f]{16})?\.sig")
-# More people do not sign one report; more files are somebody's joke.
+# More people do not sign one report; more objects are somebody's joke.
 _MOST = 100
 
 
 class Voucher(NamedTuple):
-    """One signature: its file, the key's fingerprint, whose it is, what is wrong with it.
+    """One signature: its path, the key's fingerprint, whose it is, what is wrong with it.
 
     `who` is None when the key belongs to nobody who is known.
     """
 
-    file: Path
+    path: str
     key: str
     who: str | None
     problem: BadData | None
 
 
-def add(report: Path, key: Key) -> Path:
-    """Sign the report in a file; returns the file of the signature, which may be there already.
+def add(place: Place, path: str, data: bytes, key: Key) -> str:
+    """Sign a report; returns the path of the signature, which may be there already.
+
+    Args:
+        place: Where the report is.
+        path: Its path there.
+        data: Its bytes.
+        key: Whose signature it is to be.
 
     Raises:
-        BadData: the report cannot be read, or something else has the signature's name.
-        BadSettings: the signature cannot be written; nothing of it is left.
+        BadData: something else has the signature's name.
+        CloudrunError: it cannot be written; nothing of it is left.
     """
-    from obstore.exceptions import AlreadyExistsError, BaseError
-    from obstore.store import LocalStore
-
-    data = _bytes(report)
-    made = signing.sign(data, key)
-    name = f"{report.name}.{hashlib.sha256(key.asbytes()).hexdigest()[:16]}.sig"
+    signature = f"{path}.{hashlib.sha256(key.asbytes()).hexdigest()[:16]}.sig"
     try:
-        LocalStore(report.parent).put(name, made, mode="create")
-    except AlreadyExistsError:
-        file = report.with_name(name)
-        signing.check(data, signing.read(_head(file), str(file)), str(file))
-    except (BaseError, OSError) as error:
-        raise BadSettings(
-            f"The signature cannot be written beside {report}.",
-            "The folder takes no file, or the disk is full.",
-            "Copy the report to a folder of yours, and sign it there.",
-        ) from error
-    return report.with_name(name)
+        place.put(signature, signing.sign(data, key))
+    except FileExistsError:
+        signing.check(data, signing.read(place.get(signature), signature), signature)
+    return signature
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadData(f"{path} cannot be read.", f"{error.strerror}.") from error
+def beside(place: Place, folder: str = "", *, below: bool = False) -> dict[str, list[str]]:
+    """The paths of the signatures in a folder, by the path of their report.
 
+    Args:
+        place: Where to look.
+        folder: Empty, or ends in a slash.
+        below: In all of it.
 
-def beside(folder: Path, *, below: bool = False) -> dict[Path, list[Path]]:
-    """The files of signatures in a folder, by the file of their report; `below`: in all of it."""
-    found: dict[Path, list[Path]] = {}
-    for base, folders, names in os.walk(folder):
-        for name in sorted(names):
-            if match := _NAME.fullmatch(name):
-                found.setdefault(Path(base, match["report"]), []).append(Path(base, name))
-        if not below:
-            folders.clear()
+    Raises:
+        CloudrunError: the place cannot be read.
+    """
+    found: dict[str, list[str]] = {}
+    for path in sorted(place.names(folder, below=below)):
+        if match := _NAME.fullmatch(path):
+            found.setdefault(match["report"], []).append(path)
     return found
 
 
-def check(report: Path, files: Sequence[Path], known: Sequence[Signer]) -> Iterator[Voucher]:
-    """Check the signatures of a report's file.
+def check(
+    place: Place, data: bytes, signatures: Sequence[str], known: Sequence[Signer]
+) -> Iterator[Voucher]:
+    """Check the signatures of a report, `data` being its bytes.
 
     Raises:
-        BadData: the report cannot be read.
+        CloudrunError: the place as a whole cannot be read.
     """
-    data = _bytes(report)
-    for file in files[:_MOST]:
+    for path in signatures[:_MOST]:
         key = ""
         try:
-            signature = signing.read(_head(file), file.name)
+            signature = signing.read(place.get(path), path)
             key = signing.fingerprint(signature.key)
-            signing.check(data, signature, file.name)
+            signing.check(data, signature, path)
         except BadData as error:
-            yield Voucher(file, key, None, error)
+            yield Voucher(path, key, None, error)
         else:
-            yield Voucher(file, key, signers.who(known, signature.key, datetime.now(UTC)), None)
-
-
-def _head(file: Path) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(signing.MOST_BYTES + 1)
-    except OSError as error:
-        raise BadData(f"The signature {file.name} cannot be read.", f"{error.strerror}.") from error
+            yield Voucher(path, key, signers.who(known, signature.key, datetime.now(UTC)), None)

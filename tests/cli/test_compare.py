@@ -94,8 +94,9 @@ def test_files_ids_beginnings_and_last(cloudrun: Cloudrun, store: Store) -> None
 def test_damaged_foreign_future_and_double_ones_are_named(cloudrun: Cloudrun, store: Store) -> None:
     whole = next(store.place.location.rglob("*_t0.json"))
     (store.place.location / "copy.json").write_bytes(whole.read_bytes())
-    future = json.dumps(document(schema="cloudrun.report/v9"))
-    (store.place.location / "future.json").write_text(future)
+    (store.place.location / "future.json").write_text(
+        json.dumps(document(schema="cloudrun.report/v9"))
+    )
     text = json.dumps(document(id="large", environment=T4, measurements=rows(24.0)))
     for name, bad in (("huge", "1" + "0" * 400), ("negative", "-3"), ("nothing", "NaN")):
         (store.place.location / f"{name}.json").write_text(text.replace("24.0", bad))
@@ -121,6 +122,13 @@ def test_markdown_and_csv(cloudrun: Cloudrun, store: Store) -> None:
         csv.DictReader(cloudrun("report", "compare", "--format", "csv").stdout.splitlines())
     )
     assert {row["group"] for row in found} == {"Tesla T4", "NVIDIA L4"}
+
+
+def test_the_format_has_its_variable(
+    cloudrun: Cloudrun, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUDRUN_REPORT_COMPARE_FORMAT", "md")
+    assert cloudrun("report", "compare").stdout.startswith("| Measurement |")
 
 
 def test_nothing_at_all(cloudrun: Cloudrun) -> None:

@@ -14,6 +14,7 @@ from cloudrun.errors import BadData, BadSettings
 from cloudrun.hosts import userkeys
 from cloudrun.hosts.base import NOBODY
 from cloudrun.reports import signers, signing, vouching
+from cloudrun.reports.folder import Folder
 from tests.doubles.reports import report
 
 KINDS = ("ed25519", "ecdsa-256", "ecdsa-384", "ecdsa-521", "rsa-2048")
@@ -50,14 +51,23 @@ def key(keys: Path, kind: str = "ed25519") -> signing.Key:
     return found
 
 
+def add(file: Path, own: signing.Key) -> Path:
+    return file.parent / vouching.add(Folder(file.parent), file.name, file.read_bytes(), own)
+
+
+def check(file: Path, known: list[signers.Signer]) -> list[vouching.Voucher]:
+    place = Folder(file.parent)
+    beside = vouching.beside(place).get(file.name, [])
+    return list(vouching.check(place, file.read_bytes(), beside, known))
+
+
 def told(file: Path, keys: Path) -> list[vouching.Voucher]:
-    files = vouching.beside(file.parent).get(file, [])
-    return list(vouching.check(file, files, signers.read(keys / "allowed")))
+    return check(file, signers.read(keys / "allowed"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_ssh_keygen_takes_ours(kind: str, keys: Path, file: Path) -> None:
-    made = vouching.add(file, key(keys, kind))
+    made = add(file, key(keys, kind))
     verify = ("-Y", "verify", "-f", keys / "allowed", "-n", signing.NAMESPACE, "-s", made, "-I")
     assert keygen(*verify, kind, data=DATA).returncode == 0
     assert keygen(*verify, kind, data=DATA + b" ").returncode != 0
@@ -79,17 +89,17 @@ def test_we_take_ssh_keygens(kind: str, hash_name: str, keys: Path, file: Path) 
 
 
 def test_several_people_sign_and_each_once(keys: Path, file: Path) -> None:
-    made = {vouching.add(file, key(keys, kind)) for kind in ("ed25519", "rsa-2048", "ed25519")}
+    made = {add(file, key(keys, kind)) for kind in ("ed25519", "rsa-2048", "ed25519")}
     assert len(made) == 2
     assert {voucher.who for voucher in told(file, keys)} == {"ed25519", "rsa-2048"}
 
 
 def test_a_signature_is_not_overwritten_whatever_it_is(keys: Path, file: Path) -> None:
-    made = vouching.add(file, key(keys))
+    made = add(file, key(keys))
     for other in (b"?", signing.sign(b"another report", key(keys))):
         made.write_bytes(other)
         with pytest.raises(BadData, match=made.name):
-            vouching.add(file, key(keys))
+            add(file, key(keys))
         assert made.read_bytes() == other
 
 
@@ -100,9 +110,8 @@ def test_another_purpose_is_no_report(keys: Path, file: Path) -> None:
 
 
 def test_a_key_that_nobody_knows_vouches_for_nothing(keys: Path, file: Path) -> None:
-    vouching.add(file, key(keys))
-    files = vouching.beside(file.parent)[file]
-    (voucher,) = vouching.check(file, files, [])
+    add(file, key(keys))
+    (voucher,) = check(file, [])
     assert (voucher.who, voucher.problem) == (None, None)
 
 
@@ -235,7 +244,7 @@ def test_a_moment_without_a_z_is_local(
 
 
 def test_the_same_times_as_ssh_keygen(tmp_path: Path, keys: Path, file: Path) -> None:
-    made = vouching.add(file, key(keys))
+    made = add(file, key(keys))
     public = (keys / "ed25519.pub").read_text().strip()
     path = tmp_path / "allowed"
     for days, is_good in ((1, False), (-1, True)):
@@ -244,5 +253,5 @@ def test_the_same_times_as_ssh_keygen(tmp_path: Path, keys: Path, file: Path) ->
         theirs = keygen("-Y", "verify", "-f", path, "-n", signing.NAMESPACE, "-s", made, "-I", "a",
                         data=DATA)  # fmt: skip
         assert (theirs.returncode == 0) == is_good
-        (voucher,) = vouching.check(file, [made], signers.read(path))
+        (voucher,) = check(file, signers.read(path))
         assert (voucher.who == "a") == is_good

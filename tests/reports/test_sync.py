@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from cloudrun.errors import HostUnreachable, WrongUsage
-from cloudrun.reports import bucket_access
+from cloudrun.hosts import userkeys
+from cloudrun.hosts.base import NOBODY
+from cloudrun.providers import keys
+from cloudrun.reports import bucket_access, signing, vouching
 from cloudrun.reports.names import name_of
 from cloudrun.reports.store import Store, open_store
-from cloudrun.reports.sync import Row, copy, missing
+from cloudrun.reports.sync import Row, copy, copy_signatures, missing
 from tests.conftest import Cloudrun
 from tests.doubles import buckets
 from tests.doubles.reports import document, report
@@ -125,3 +128,34 @@ def test_the_command_says_what_it_did(cloudrun: Cloudrun, source: Store, target:
     done = cloudrun("report", "sync", source.url, target.url, "--json")
     assert (done.returncode, done.stdout) == (0, "[]\n")
     assert "0 copied, 12 there already." in done.stderr
+
+
+def test_good_signatures_go_along_to_a_bucket_and_home_again(
+    source: Store, target: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, _ = userkeys.load(keys.make(tmp_path).file, NOBODY)
+    assert own is not None
+    put(source, "by-hand.json", report(id="byhand").to_json())
+    for entry in [source.find("of3"), source.find("byhand")]:
+        vouching.add(source.place, entry.path, source.place.get(entry.path), own)
+    bad = source.find("of5").path
+    put(source, f"{bad}.sig", signing.sign(b"something else", own))
+    with buckets.s3("signed") as double:
+        for name, value in buckets.s3_environment(double).items():
+            monkeypatch.setenv(name, value)
+        bucket = open_store("s3://signed/x")
+        sync(source, bucket)
+        assert [copy_signatures(source, bucket) for _ in range(2)] == [2, 0]
+        assert len(list(bucket.entries())) == 13
+        sync(bucket, target)
+        assert copy_signatures(bucket, target) == 2
+        (signed,) = vouching.beside(bucket.place, "2026/04/24/").values()
+        (voucher,) = vouching.check(
+            bucket.place, bucket.place.get(bucket.find("of3").path), signed, []
+        )
+        assert voucher.problem is None
+    found = vouching.beside(target.place, below=True)
+    assert set(found) == {target.find("of3").path, target.find("byhand").path}
+    for path, signatures in found.items():
+        (voucher,) = vouching.check(target.place, target.place.get(path), signatures, [])
+        assert voucher.problem is None
