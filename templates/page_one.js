@@ -17,13 +17,14 @@ function facts(report) {
 }
 
 function about(report) {
-  const { deviceName, gpus, cpu, os, place, zone, price } = report;
-  const versions = ["torch", "cuda", "driver", "python"].filter((name) => report[name]);
+  const { deviceName, gpus, cpu, os, driver, python, place, zone, price } = report;
+  const stack = { torch: report.torch, CUDA: report.cuda, driver, Python: python };
+  const versions = Object.entries(stack).filter(([, version]) => version);
   const outcome = dotted(word(report.outcome), `${minute(report.created)} UTC`, report.id);
   return [
     ["outcome", html("span", { class: report.outcome === "failed" ? "fail" : null }, outcome)],
     ["device", dotted(deviceName || word("none"), gpus > 1 && `${gpus} GPUs`, gpus && cpu)],
-    ["software", dotted(...versions.map((name) => `${name} ${report[name]}`), os)],
+    ["software", dotted(...versions.map((pair) => pair.join(" ")), os)],
     [
       "machine",
       dotted(
@@ -48,13 +49,13 @@ function findings(report) {
     ...(checks.get("fail") || []).map((check) => [
       "fail",
       named(check, "fail"),
-      ` ${check.detail} `,
+      `: ${check.detail} `,
       check.remedy && `${word("remedy")}: ${check.remedy}`,
     ]),
     ...(checks.get("skip") || []).map((check) => [
       "skip_status",
       named(check, null),
-      ` ${check.detail}`,
+      `: ${check.detail}`,
     ]),
     ...report.notes.map((note) => ["note", note]),
   ];

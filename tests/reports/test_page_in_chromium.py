@@ -171,7 +171,7 @@ def test_a_device_opens_its_report_by_keyboard(tab: Page, tmp_path: Path) -> Non
     tab.press("Enter")
     assert tab.see("document.activeElement.id") == "one-title"
     text = tab.see("document.getElementById('one').textContent")
-    assert "compile No compiler. Try: Get g++." in text
+    assert "compile: No compiler. Try: Get g++." in text
 
 
 def test_every_chart_has_its_table_and_a_name(tab: Page, tmp_path: Path) -> None:
