@@ -1,7 +1,8 @@
 // The reports, out of the page's rows; the words of the reader's language; numbers as people read them.
 
-const WORDS = JSON.parse(document.getElementById("words").textContent);
-const DATA = JSON.parse(document.getElementById("data").textContent);
+const byId = (id) => document.getElementById(id);
+const WORDS = JSON.parse(byId("words").textContent);
+const DATA = JSON.parse(byId("data").textContent);
 let language = "en";
 
 function word(key) {
@@ -13,32 +14,90 @@ function sentence(key, values) {
   return word(key).replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
-const KINDS = DATA.kinds.map(
-  ([name, device, dtype, size, unit, flops, bytes, peak, bound]) =>
-    ({ name, device, dtype, size, unit, flops, bytes, peak, bound }));
+const words = (...keys) => keys.map(word);
+const dotted = (...parts) => parts.filter(Boolean).join(" · ");
+
+const KINDS = DATA.kinds.map(([name, device, dtype, size, unit, flops, bytes, peak, bound]) => ({
+  name,
+  device,
+  dtype,
+  size,
+  unit,
+  flops,
+  bytes,
+  peak,
+  bound,
+}));
 
 const REPORTS = DATA.reports.map((row, index) => {
-  const [id, created, outcome, environment, machine, run, usd, predicted, phases, checks, measured, notes] = row;
+  const [
+    id,
+    created,
+    outcome,
+    environment,
+    machine,
+    run,
+    usd,
+    predicted,
+    phases,
+    checks,
+    measured,
+    notes,
+  ] = row;
   const [device, deviceName, os, python, torch, cuda, driver, cpu, threads, memory, gpus] =
     DATA.environments[environment];
   const [provider, zone, type, spot, price, priceDate] = DATA.machines[machine];
   const [workload, profile, program] = DATA.runs[run];
   return {
-    index, id, created, usd, predicted,
+    index,
+    id,
+    created,
+    usd,
+    predicted,
     outcome: DATA.outcomes[outcome],
-    device, deviceName: deviceName || "", os, python, torch, cuda, driver, cpu, threads, memory, gpus,
-    provider, zone, type, spot, price, priceDate,
+    device,
+    deviceName: deviceName || "",
+    os,
+    python,
+    torch,
+    cuda,
+    driver,
+    cpu,
+    threads,
+    memory,
+    gpus,
+    provider,
+    zone,
+    type,
+    spot,
+    price,
+    priceDate,
     place: [provider, type].filter(Boolean).join(" "),
-    workload, profile, program,
-    phases: phases.map(([phase, seconds, forecast, cost]) =>
-      ({ phase: DATA.phases[phase], seconds, forecast, usd: cost })),
+    workload,
+    profile,
+    program,
+    phases: phases.map(([phase, seconds, forecast, cost]) => ({
+      phase: DATA.phases[phase],
+      seconds,
+      forecast,
+      usd: cost,
+    })),
     checks: checks.map(([status, name, detail, remedy]) => ({
-      status: DATA.statuses[status], name: DATA.texts[name],
-      detail: DATA.texts[detail] || "", remedy: DATA.texts[remedy] || "",
+      status: DATA.statuses[status],
+      name: DATA.texts[name],
+      detail: DATA.texts[detail] || "",
+      remedy: DATA.texts[remedy] || "",
     })),
     rows: measured.map(([kind, value, p5, p95, n, stable, note, atClock, perJoule]) => ({
-      ...KINDS[kind], value, p5, p95, n, stable: stable === 1,
-      note: DATA.texts[note] || "", atClock, perJoule,
+      ...KINDS[kind],
+      value,
+      p5,
+      p95,
+      n,
+      stable: stable === 1,
+      note: DATA.texts[note] || "",
+      atClock,
+      perJoule,
     })),
     notes: notes.map((note) => DATA.texts[note]),
   };
@@ -62,7 +121,8 @@ function measureLabel(key) {
 
 function rowLabel(row) {
   return [word(row.name), row.dtype, row.name === "matmul" && row.size ? `n = ${row.size}` : ""]
-    .filter(Boolean).join(" ");
+    .filter(Boolean)
+    .join(" ");
 }
 
 function groupBy(items, keyOf) {
@@ -103,7 +163,9 @@ function money(value) {
 
 function duration(seconds) {
   const [factor, unit] = seconds >= 1 ? [1, "s"] : seconds >= 1e-3 ? [1e3, "ms"] : [1e6, "µs"];
-  return Number.isFinite(seconds) ? `${number(Number((seconds * factor).toPrecision(3)))} ${unit}` : "";
+  return Number.isFinite(seconds)
+    ? `${number(Number((seconds * factor).toPrecision(3)))} ${unit}`
+    : "";
 }
 
 const percent = (value) => (Number.isFinite(value) ? `${(value * 100).toFixed(0)}%` : "");

@@ -44,7 +44,14 @@ from cloudrun.reports.schema import Report
 
 # What a page begins with, by which it is known again.
 MARK = "<!doctype html>\n<!-- A page of cloudrun reports. -->\n"
-_SCRIPTS = ("page_data.js", "page_draw.js", "page_charts.js", "page_one.js", "page.js")
+_SCRIPTS = (
+    "page_data.js",
+    "page_draw.js",
+    "page_price.js",
+    "page_time.js",
+    "page_one.js",
+    "page.js",
+)
 _MOST_LEFT_OUT, _MOST_WITHOUT_SCRIPT = 200, 500
 
 

@@ -181,6 +181,8 @@ def test_every_word_has_two_languages_and_a_user() -> None:
         assert re.search(rf"\b{key}\b", used) or key in known, f"{key} is used nowhere"
     named = re.findall(r'data-word="(\w+)"', page._text("page.html"))
     named += re.findall(r'(?:word|sentence)\("(\w+)"', page._script())
+    for keys in re.findall(r"words\(([^)]*)\)", page._script()):
+        named += re.findall(r'"(\w+)"', keys)
     assert set(named) <= set(words)
     # A placeholder that one language lacks would be shown as it is, or lost.
     for english, chinese in words.values():

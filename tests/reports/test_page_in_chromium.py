@@ -121,8 +121,8 @@ def test_no_number_moves_all_others_into_one_point(tab: Page, tmp_path: Path) ->
     tab.open(written(tmp_path, [*some(), gpu("NVIDIA A2", 1e-14)]))
     tab.see("choose('measure', 'matmul\\nfp32\\nTFLOP/s')")
     marks = tab.see(
-        "[...document.querySelectorAll('#price-chart circle')].map("
-        "mark => [mark.textContent.slice(0, 9), +mark.getAttribute('cy')])"
+        "[...document.querySelectorAll('#price-chart > svg path')].map("
+        "mark => [mark.textContent.slice(0, 9), mark.transform.baseVal[0].matrix.f])"
     )
     high = dict(marks)
     assert high["Tesla T4,"] - high["NVIDIA L4"] > 15
@@ -171,7 +171,7 @@ def test_a_device_opens_its_report_by_keyboard(tab: Page, tmp_path: Path) -> Non
     tab.press("Enter")
     assert tab.see("document.activeElement.id") == "one-title"
     text = tab.see("document.getElementById('one').textContent")
-    assert "compile No compiler. Try: Get g++." in text
+    assert "compile: No compiler. Try: Get g++." in text
 
 
 def test_every_chart_has_its_table_and_a_name(tab: Page, tmp_path: Path) -> None:
