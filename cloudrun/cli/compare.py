@@ -58,6 +58,7 @@ class _Percent(click.ParamType[float]):
 )
 @click.option(
     "--format",
+    envvar="CLOUDRUN_REPORT_COMPARE_FORMAT",
     type=output.OneOf(["table", "md", "csv"]),
     default="table",
     help="A table for the terminal, Markdown or CSV.",

@@ -14,13 +14,15 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from cloudrun.errors import BadData, DeadlineReached, HostUnreachable, WorkloadFailed
 from cloudrun.hosts import scripts
 from cloudrun.hosts.base import Chunk, EndReason, JobEnd
-from cloudrun.hosts.connection import Connection
-from cloudrun.hosts.link import Link
+
+if TYPE_CHECKING:
+    from cloudrun.hosts.connection import Connection
+    from cloudrun.hosts.link import Link
 
 # So much longer than the job's own deadline we wait for its end: the supervisor
 # gives it ten seconds to obey.
