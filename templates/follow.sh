@@ -19,7 +19,8 @@ err=$!
 (cat <&5; kill "$out" "$err") >/dev/null 2>&1 &
 pause=0.01
 turns=0
-while [ ! -e end ] && kill -0 "$out" 2>/dev/null; do
+# Without `out`, somebody has removed the folder.
+while [ ! -e end ] && [ -e out ] && kill -0 "$out" 2>/dev/null; do
     # The supervisor writes `pid` a moment after it was started.
     if read -r supervisor _ then 2>/dev/null <pid; then
         # After a restart of the machine the number is another process's.

@@ -45,8 +45,8 @@ trap 'quit stopped' TERM
 trap 'quit deadline' ALRM
 trap '' HUP INT
 put pid "$$ $job $(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
-# By then another process may have our number.
-setsid sh -c 'sleep "$0"; [ -e pid ] && [ ! -e end ] && kill -ALRM "$1"' "$ttl" "$$" &
+# By then another process may have our number, and somebody may have removed this folder.
+setsid sh -c 'sleep "$0"; grep -qs supervisor "/proc/$1/cmdline" && kill -ALRM "$1"' "$ttl" "$$" &
 timer=$!
 
 # A signal to us ends `wait` before the job has ended.
@@ -78,6 +78,8 @@ oom=$(($(oom_kills) - oom_before))
 rm -f reserve
 until put end "status=$status reason=$reason started=$started ended=$(date +%s) \
 out=$(($(wc -c <out))) err=$(($(wc -c <err))) oom=$oom free_kib=${free:-0}"; do
+    # Who removed this folder wants to know nothing.
+    [ -e out ] || exit
     sleep 2
 done
 [ ! -e upload ] || sh ./upload

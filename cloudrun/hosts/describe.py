@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ def there(connection: Connection) -> Description:
 
 def here() -> Description:
     """Ask this machine; where it has no POSIX shell, Python knows enough."""
-    if os.name == "nt":
+    if os.name == "nt" or shutil.which("sh") is None:
         told = f"os {platform.system()} {platform.release()}\ncpu {platform.processor()}\n"
         return read(f"{told}python {platform.python_version()}\n".encode())
     command = ["sh", "-c", script()]

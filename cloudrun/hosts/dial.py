@@ -94,7 +94,7 @@ def through(transport: paramiko.Transport, hop: Hop) -> Line:
         raise HostUnreachable(
             f"{hop} cannot be reached through its jump host.",
             f"{error}.",
-            "Try it by hand: ssh -J",
+            f"Try it by hand: ssh -v {hop.user}@{hop.host} -p {hop.port}",
         ) from error
 
 
@@ -158,5 +158,5 @@ def unreachable(hop: Hop, error: BaseException) -> HostUnreachable:
         remedy = "Is sshd running there, and on this port?"
     else:
         why = f"{getattr(error, 'strerror', None) or error or type(error).__name__}."
-        remedy = "Try it by hand: ssh -v"
+        remedy = f"Try it by hand: ssh -v {hop.user}@{hop.host} -p {hop.port}"
     return HostUnreachable(f"{hop} cannot be reached.", why, remedy)

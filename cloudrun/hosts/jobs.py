@@ -30,6 +30,8 @@ _GRACE_S = 20.0
 # The end's record and the rest of the output come fast, or the host is gone.
 _ANSWER_S = 30.0
 _LONGEST_RECORD = 400
+# The exit status of a script that could not start the job.
+_NOT_STARTED = 97
 # What comes with that answer; longer rests are followed.
 _MOST_REST = 2**20
 _RECORD = re.compile(
@@ -171,12 +173,12 @@ class RemoteJob:
 
     def stop(self) -> None:
         """Ask the machine to end the job; see `Job.stop`."""
-        script = scripts.render("stop.sh", folder=self.folder)
+        script = scripts.render("stop.sh", folder=self.folder, mark=_mark(self.folder))
         self._link.insist(lambda connection: connection.run_script(script))
 
     def _follow(self, connection: Connection, until: float) -> Iterator[Chunk]:
         follow = self._script("follow.sh")
-        start = f"(\n{self._start}) >/dev/null 2>&1 || exit\n" if self._start else ""
+        start = self._start and f"(\n{self._start}) >/dev/null 2>&1 || exit {_NOT_STARTED}\n"
         with connection.exchange(start + follow) as channel:
             while True:
                 left = until + _GRACE_S - time.monotonic()
@@ -187,6 +189,9 @@ class RemoteJob:
                     if time.monotonic() > until + _GRACE_S:
                         break
                 else:
+                    # From here on, one that is absent has gone: it is not started again.
+                    if connection.status(channel) != _NOT_STARTED:
+                        self._start = ""
                     return
 
     def _look(self, connection: Connection) -> _Look:

@@ -50,11 +50,17 @@ def command(
             "",
             "Name another folder: --results DIR",
         )
+    wanted: str | None
+    if requirements:
+        wanted = _read(folder / requirements)
+    else:
+        # On this machine nothing is installed that was not asked for.
+        wanted = requirements_of(folder) if is_pushed else None
     made = Command(
         argv=argv,
         folder=str(folder),
         results=_below(results),
-        requirements=_read(folder / requirements) if requirements else requirements_of(folder),
+        requirements=wanted,
         requirements_named=requirements is not None,
         torch=_uses_torch(argv, folder),
         data=tuple(map(str, folders[1:])),
@@ -120,6 +126,8 @@ def requirements_of(folder: Path) -> str | None:
             return None
         wanted = tomllib.loads(project.read_text("utf-8")).get("project", {})
         lines = wanted.get("dependencies", [])
+        if not isinstance(lines, list):
+            raise TypeError("its dependencies are no list")
         return "".join(f"{line}\n" for line in lines) or None
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise BadData(f"What {folder} asks for cannot be read.", f"{error}.") from error

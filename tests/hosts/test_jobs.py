@@ -306,3 +306,29 @@ for chunk in job.read(time.monotonic() + 60):
     out, err = read(again)
     assert first + out == b"".join(b"%d\n" % number for number in range(1, 300_001))
     assert err == b"end\n"
+
+
+@pytest.mark.parametrize("job", ["sleep 973", "rm -rf ~/.cloudrun/runs; sleep 973"])
+def test_a_job_whose_folder_is_removed_runs_once_and_can_be_stopped(
+    link: Link, machine: Machine, job: str
+) -> None:
+    started = start(link, f"echo run >>~/count; {job}", seconds=600)
+    if "rm" not in job:
+        started.begin()
+        link.connection.run_script("while [ ! -s ~/count ]; do sleep 0.05; done; rm -rf .cloudrun")
+    with pytest.raises(WorkloadFailed, match="not on the machine any more"):
+        read(started)
+    assert (machine.home / "count").read_text() == "run\n"
+    started.stop()
+    alive = "pgrep -u $(id -u) -f 'sleep 973|supervisor' | grep -v $$"
+    done = link.connection.run_script(f"while {alive} >/dev/null; do sleep 0.05; done", limit_s=20)
+    assert done.status == 0
+
+
+def test_the_deadline_is_kept_without_a_folder(link: Link, machine: Machine) -> None:
+    started = start(link, "rm -rf ~/.cloudrun/runs; echo $$ >~/pid; exec sleep 973", seconds=2)
+    with pytest.raises(WorkloadFailed, match="not on the machine any more"):
+        read(started)
+    there = 'kill -0 "$(cat ~/pid)" 2>/dev/null'
+    done = link.connection.run_script(f"while {there}; do sleep 0.05; done", limit_s=20)
+    assert done.status == 0

@@ -31,7 +31,12 @@ def test_what_a_project_asks_for(tmp_path: Path, files: dict[str, str], asked: s
 
 
 def test_a_project_that_cannot_be_read_is_told(tmp_path: Path) -> None:
-    for text in ("[project\n", "project = 1\n", "[project]\ndependencies = 1\n"):
+    for text in (
+        "[project\n",
+        "project = 1\n",
+        "[project]\ndependencies = 1\n",
+        '[project]\ndependencies = "torch"\n',
+    ):
         (tmp_path / "pyproject.toml").write_text(text)
         with pytest.raises(BadData):
             requirements_of(tmp_path)
