@@ -19,6 +19,7 @@ from typing import NamedTuple
 from cloudrun import settings
 from cloudrun.catalog.gpus import find as find_gpu
 from cloudrun.errors import (
+    CannotHave,
     CloudrunError,
     HostUnreachable,
     NoCredentials,
@@ -170,8 +171,11 @@ def create(offer: Offer, order: Order) -> Machine:
     job = ColabJob(LocalJob(tied, order.folder, _ENVIRONMENT, _RELEASE_S), gpu)
     _running[order.run_id] = _Submitted(job, made.left_out)
     job.wait_for_machine()
-    # The client forgets a machine that it could not give back; this does not.
-    shutil.copyfile(state, _kept(order.run_id))
+    try:
+        # The client forgets a machine that it could not give back; this does not.
+        shutil.copyfile(state, _kept(order.run_id))
+    except FileNotFoundError as error:
+        raise CannotHave("Colab's machine was given back at once.", scope="cloud") from error
     return Machine(id=session, offer=offer, deadline=order.deadline)
 
 
