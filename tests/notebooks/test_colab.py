@@ -189,6 +189,10 @@ def test_a_machine_that_stays_is_named_and_ended_later(colab: Service, cloudrun:
     done = cloudrun("run", *ON, "--", "python", "train.py")
     assert done.returncode == 68
     assert "Colab still lists the machine" in done.stderr.replace("\n", " ")
+    colab.goes_wrong("logged out")
+    unseen = cloudrun("leaks")
+    assert unseen.returncode == 68
+    assert "Whether Colab has still the machine" in unseen.stderr.replace("\n", " ")
     colab.goes_wrong("")
     told = cloudrun("leaks", "--json")
     assert "could not be ended" not in told.stderr
