@@ -197,7 +197,9 @@ def connect(machine: Machine, person: Person, until: float) -> NotebookHost:  # 
         raise HostUnreachable(
             "The job in Colab ended with the cloudrun that had started it.", "", "Run it again."
         )
-    return NotebookHost(submitted.job, lambda folder: _fetch(run_id, folder), submitted.left_out)
+    return NotebookHost(
+        submitted.job, lambda folder: _fetch(run_id, folder), person.tell, submitted.left_out
+    )
 
 
 def _fetch(run_id: str, folder: Path) -> Path:

@@ -233,7 +233,9 @@ def connect(machine: Machine, person: Person, until: float) -> NotebookHost:  # 
     run_id = machine.id.rpartition("/cloudrun-")[2]
     job = KaggleJob(_program(), machine.id, person.tell)
     left_out = _left_out.pop(run_id, ())
-    return NotebookHost(job, lambda folder: _fetch(machine.id, folder), left_out, keeps_jobs=True)
+    return NotebookHost(
+        job, lambda folder: _fetch(machine.id, folder), person.tell, left_out, keeps_jobs=True
+    )
 
 
 def _fetch(ref: str, folder: Path) -> Path:
