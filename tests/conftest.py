@@ -35,8 +35,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _forget_clouds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no cloud of the developer's be found, by tests or by what they start."""
+    clouds = ("AWS_", "AZURE_", "CLOUDSDK_", "GOOGLE_", "KAGGLE_", "STORAGE_")
     for name in list(os.environ):
-        if name.startswith(("AWS_", "AZURE_", "CLOUDSDK_", "GOOGLE_", "STORAGE_")):
+        if name.startswith(clouds):
             monkeypatch.delenv(name)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "CLOUDSDK_CONFIG"):
         monkeypatch.setenv(name, "/nonexistent")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shlex
 import time
 from collections.abc import Callable
@@ -196,15 +197,18 @@ def _at_the_same_time(run: Current) -> list[str]:
     """The other runs that were alive on this machine while this one was, by their ids."""
     try:
         others = run.journal.runs_since(run.row.created, run.row.id)
-        return [other.id for other in others if is_here(run.row) and is_here(other)]
+        mine = dataclasses.replace(run.row, machine=run.machine)
+        return [other.id for other in others if is_here(mine) and is_here(other)]
     except CloudrunError as error:
         run.trouble = run.trouble or error
         return []
 
 
 def is_here(row: RunRow) -> bool:
-    """Whether a run measures on this machine."""
-    return any(provider_of(target) == "local" for target in row.need.targets)
+    """Whether a run measures on this machine, as far as that is known yet."""
+    if row.machine is not None:
+        return row.machine.offer.provider == "local"
+    return all(provider_of(target) == "local" for target in row.need.targets)
 
 
 def disturbance(other: str) -> str:

@@ -33,7 +33,7 @@ from cloudrun.launcher.current import Current, have
 from cloudrun.launcher.journal import Journal, RunLock, RunRow
 from cloudrun.launcher.provision import plan
 from cloudrun.model.events import Event, Listener, Noted
-from cloudrun.model.need import Need, provider_of
+from cloudrun.model.need import NOTEBOOKS, Need, provider_of
 from cloudrun.model.offer import Plan
 from cloudrun.model.run import new_run_id, now
 from cloudrun.model.words import did_you_mean
@@ -256,9 +256,11 @@ def _shares_folder(row: RunRow, other: RunRow) -> bool:
     mine, its = row.need.command, other.need.command
     if mine is None or its is None or mine.folder != its.folder:
         return False
-    # Each run has a rented machine for itself.
-    there_already = other.machine is not None and other.machine.since is None
-    return there_already and bool({*row.need.targets} & {*other.need.targets})
+    # Each run has for itself what is rented or lent.
+    machine = other.machine
+    there_already = machine is not None and machine.since is None
+    is_lent = machine is not None and machine.offer.provider in NOTEBOOKS
+    return there_already and not is_lent and bool({*row.need.targets} & {*other.need.targets})
 
 
 def _shared(other: str) -> str:

@@ -15,7 +15,7 @@ from cloudrun.launcher.current import Current, have
 from cloudrun.launcher.journal import Attempt
 from cloudrun.launcher.planner import Block
 from cloudrun.model.events import Listener, Noted
-from cloudrun.model.need import Need, provider_of
+from cloudrun.model.need import NOTEBOOKS, Need, provider_of
 from cloudrun.model.offer import Offer, Plan
 from cloudrun.model.run import later
 from cloudrun.providers import base as providers
@@ -126,17 +126,25 @@ def _create(run: Current, offer: Offer) -> None:
     order = Order(
         run.row.id, number, deadline, need, run.folder, longest_s, run.detach, run.environment
     )
-    machine, interrupt = _to_its_end(lambda: run.provider.create(offer, order))
+    # What is lent can be given back at any moment.
+    is_lent = offer.provider in NOTEBOOKS
+    machine, interrupt = _to_its_end(
+        lambda: run.provider.create(offer, order),
+        lambda: is_lent and run.provider.terminate(run.row.id, offer.region, None),
+    )
     run.machine = machine
     run.journal.set_machine(run.row.id, machine)
     if interrupt is not None:
         raise interrupt
 
 
-def _to_its_end(act: Callable[[], T]) -> tuple[T, KeyboardInterrupt | None]:
+def _to_its_end(
+    act: Callable[[], T], give_up: Callable[[], object]
+) -> tuple[T, KeyboardInterrupt | None]:
     """Do something that Ctrl-C must not tear off in the middle; gives the Ctrl-C that came.
 
-    Who tears off the creation of a machine does not know whether there is one.
+    Who tears off the creation of a machine does not know whether there is one. After a
+    Ctrl-C, `give_up` may see to it that the end comes soon.
     """
     future: Future[T] = Future()
     threading.Thread(target=_fulfil, args=(future, act), daemon=True, name="create").start()
@@ -144,6 +152,7 @@ def _to_its_end(act: Callable[[], T]) -> tuple[T, KeyboardInterrupt | None]:
         return _result(future), None
     except KeyboardInterrupt as interrupt:
         try:
+            give_up()
             return _result(future), interrupt
         except CloudrunError as error:
             raise interrupt from error

@@ -82,7 +82,7 @@ def find(kind: Kind) -> str:
         raise NotInstalled(
             f"The client of {kind.service} cannot start.",
             f"It needs {lacks[1]}.",
-            f"pip install {lacks[1]}",
+            f"Install it beside it: pip install {lacks[1]}",
         )
     if kind.words not in said or found is None:
         raise NotInstalled(

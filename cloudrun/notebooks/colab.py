@@ -19,6 +19,7 @@ from typing import NamedTuple
 from cloudrun import settings
 from cloudrun.catalog.gpus import find as find_gpu
 from cloudrun.errors import (
+    CannotHave,
     CloudrunError,
     HostUnreachable,
     NoCredentials,
@@ -170,8 +171,11 @@ def create(offer: Offer, order: Order) -> Machine:
     job = ColabJob(LocalJob(tied, order.folder, _ENVIRONMENT, _RELEASE_S), gpu)
     _running[order.run_id] = _Submitted(job, made.left_out)
     job.wait_for_machine()
-    # The client forgets a machine that it could not give back; this does not.
-    shutil.copyfile(state, _kept(order.run_id))
+    try:
+        # The client forgets a machine that it could not give back; this does not.
+        shutil.copyfile(state, _kept(order.run_id))
+    except FileNotFoundError as error:
+        raise CannotHave("Colab's machine was given back at once.", scope="cloud") from error
     return Machine(id=session, offer=offer, deadline=order.deadline)
 
 
@@ -193,7 +197,9 @@ def connect(machine: Machine, person: Person, until: float) -> NotebookHost:  # 
         raise HostUnreachable(
             "The job in Colab ended with the cloudrun that had started it.", "", "Run it again."
         )
-    return NotebookHost(submitted.job, lambda folder: _fetch(run_id, folder), submitted.left_out)
+    return NotebookHost(
+        submitted.job, lambda folder: _fetch(run_id, folder), person.tell, submitted.left_out
+    )
 
 
 def _fetch(run_id: str, folder: Path) -> Path:
@@ -216,15 +222,13 @@ def gone(machine: Machine) -> str | None:  # noqa: ARG001
 def find(regions: Sequence[str] | None = None) -> Found:  # noqa: ARG001
     """What Colab lists of ours: by what the runs that did not end in order have left here."""
     left = [path.stem for path in _folder().glob("*.json") if path.suffixes == [".json"]]
-    if not left:
-        return Found()
-    _usable_client()
     found, unknown = [], []
     for run_id in left:
         try:
             is_there = _is_listed(run_id)
-        except HostUnreachable as error:
-            unknown.append(str(error))
+        except CloudrunError as error:
+            # Where something was left, a client that is gone or logged out is no reason for calm.
+            unknown.append(f"Whether Colab has still the machine of run {run_id}: {error}")
             continue
         if is_there:
             found.append(
@@ -253,7 +257,7 @@ def terminate(run_id: str, region: str | None, machine: Machine | None) -> str: 
     if _is_known(run_id):
         _ask(_state(run_id), "stop", "-s", _session(run_id))
     if _is_listed(run_id):
-        _ask(_kept(run_id), "stop", "-s", _session(run_id))
+        _ask(_seen_last(run_id), "stop", "-s", _session(run_id))
         if _is_listed(run_id):
             raise HostUnreachable(
                 f"Colab still lists the machine of run {run_id}.",
@@ -273,8 +277,7 @@ def _is_known(run_id: str) -> bool:
 
 def _is_listed(run_id: str) -> bool:
     """Whether Colab itself lists the machine."""
-    kept = _kept(run_id)
-    answer = _ask(kept if kept.exists() else _state(run_id), "sessions")
+    answer = _ask(_seen_last(run_id), "sessions")
     if answer.status != 0:
         raise _cannot_ask(answer)
     return f"[{_session(run_id)}] " in answer.out
@@ -308,6 +311,11 @@ def _state(run_id: str) -> Path:
 def _kept(run_id: str) -> Path:
     """The file as it was when the machine had been had."""
     return _folder() / f"{run_id}.kept.json"
+
+
+def _seen_last(run_id: str) -> Path:
+    """The file that knows the machine for sure, where there is one."""
+    return _kept(run_id) if _kept(run_id).exists() else _state(run_id)
 
 
 def _forget(run_id: str) -> None:

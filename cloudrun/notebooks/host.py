@@ -37,11 +37,13 @@ class NotebookHost:
         self,
         job: NotebookJob,
         fetch: Callable[[Path], Path],
+        tell: Tell,
         left_out: Sequence[LeftOut] = (),
         keeps_jobs: bool = False,
     ) -> None:
         self.keeps_jobs = keeps_jobs
         self._job = job
+        self._tell = tell
         self._fetch = fetch
         self._left_out = left_out
         self._is_home = False
@@ -90,7 +92,11 @@ class NotebookHost:
         return describe.read(end.machine.encode()).environment if end and end.machine else None
 
     def forget(self, run_id: str) -> None:
-        """Nothing: it goes when the run's machine goes."""
+        """All goes when the run's machine goes; say what of the job's words never came."""
+        if self._job.records.lost:
+            self._tell(
+                f"The service's log lacks {self._job.records.lost} bytes of what the job said."
+            )
 
     def close(self) -> None:
         """Nothing is open."""

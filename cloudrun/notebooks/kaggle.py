@@ -53,7 +53,7 @@ from cloudrun.providers.patience import patiently
 name = "kaggle"
 _HOME = "/kaggle/working"
 # There is no single one.
-_GPU, _GPUS, _SHAPE = "T4", 2, "NvidiaTeslaT4"
+_GPU, _GPUS, _SHAPE, _CALLED = "T4", 2, "NvidiaTeslaT4", "T4 x2"
 _LONGEST_S = 12 * 3600
 # Kaggle's own limit comes after the launcher's, which packs the results first.
 _LATER_S = 300
@@ -105,7 +105,7 @@ def offers(need: Need, tell: Tell = nobody) -> Sequence[Offer]:  # noqa: ARG001
         Offer(
             provider=name,
             device="cuda",
-            instance_type=_SHAPE,
+            instance_type=_CALLED,
             gpu=_GPU,
             gpu_count=_GPUS,
             price_note=f"{hours['remaining']} of {hours['total']} left this week" if hours else "",
@@ -233,7 +233,9 @@ def connect(machine: Machine, person: Person, until: float) -> NotebookHost:  # 
     run_id = machine.id.rpartition("/cloudrun-")[2]
     job = KaggleJob(_program(), machine.id, person.tell)
     left_out = _left_out.pop(run_id, ())
-    return NotebookHost(job, lambda folder: _fetch(machine.id, folder), left_out, keeps_jobs=True)
+    return NotebookHost(
+        job, lambda folder: _fetch(machine.id, folder), person.tell, left_out, keeps_jobs=True
+    )
 
 
 def _fetch(ref: str, folder: Path) -> Path:

@@ -82,7 +82,7 @@ class Records:
                 self.begin = msgspec.json.decode(found[3], type=Begin)
             else:
                 self.end = msgspec.json.decode(found[3], type=End)
-        except (msgspec.MsgspecError, AttributeError, ValueError):
+        except (msgspec.MsgspecError, AttributeError, RecursionError, ValueError):
             self.say(line.decode("utf-8", "replace") + "\n")
 
     def _piece(self, stream: int, at: int, text: str) -> Iterator[Chunk]:

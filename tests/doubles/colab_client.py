@@ -78,6 +78,7 @@ def run(arguments: list[str], state: Path) -> int:
         err("ColabRequestError: Failed to issue request POST /tun/m/assign: Service Unavailable")
         return 1
     if FAULT == "slow":
+        (FOLDER / "asked").touch()
         time.sleep(600)
     endpoint = f"gpu-{gpu.lower()}-s-{uuid.uuid4().hex[:8]}"
     machine = FOLDER / endpoint

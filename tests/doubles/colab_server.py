@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -69,6 +70,10 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             _end(machine)
             self._answer({})
+        elif self._fault() == "slow":
+            (self.folder / "asked").touch()
+            time.sleep(30)
+            self._answer({}, 503)
         elif self._fault() in _FAULTS:
             self._answer({}, _FAULTS[self._fault()])
         else:

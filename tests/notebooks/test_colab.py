@@ -117,6 +117,21 @@ def test_whoever_interrupts_a_run_gives_the_machine_back(
     assert cloudrun("ps").stderr == "Nothing is running.\n"
 
 
+def test_who_waits_for_a_machine_can_give_up(colab: Service) -> None:
+    colab.goes_wrong("slow")
+    process = subprocess.Popen(
+        [*CLOUDRUN, "run", *ON, "--", "true"],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    clients.wait_for(colab.folder / "asked")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert colab.machines() == []
+
+
 def test_the_client_is_interrupted_even_where_interrupts_are_ignored(colab: Service) -> None:
     """As for what a script starts in its background: the client would not hear of it."""
     ignore = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
@@ -174,6 +189,10 @@ def test_a_machine_that_stays_is_named_and_ended_later(colab: Service, cloudrun:
     done = cloudrun("run", *ON, "--", "python", "train.py")
     assert done.returncode == 68
     assert "Colab still lists the machine" in done.stderr.replace("\n", " ")
+    colab.goes_wrong("logged out")
+    unseen = cloudrun("leaks")
+    assert unseen.returncode == 68
+    assert "Whether Colab has still the machine" in unseen.stderr.replace("\n", " ")
     colab.goes_wrong("")
     told = cloudrun("leaks", "--json")
     assert "could not be ended" not in told.stderr

@@ -155,6 +155,7 @@ def test_what_kaggles_client_cannot_stop_is_deleted_and_said(
     assert kernels(kaggle) == []
 
 
+@pytest.mark.thorough
 def test_a_job_that_is_over_is_brought_home_by_down(
     kaggle: Service, cloudrun: Cloudrun, tmp_path: Path
 ) -> None:
