@@ -108,6 +108,24 @@ def test_a_comparison_says_who_vouches(
     }
 
 
+def test_a_file_has_its_signature_beside_it_and_not_further_down(
+    cloudrun: Cloudrun, store: Store, key: Path, home: Path
+) -> None:
+    trust(home, key)
+    file = next(store.place.location.rglob("*firstone.json"))
+    Path("below").mkdir()
+    for copy in (Path("mine.json"), Path("below/mine.json")):
+        copy.write_bytes(file.read_bytes().replace(b'"firstone"', b'"mine"'))
+    cloudrun("report", "sign", "below/mine.json", "--key", str(key))
+    assert "not signed" in cloudrun("report", "verify", "mine.json").stdout
+    cloudrun("report", "sign", "mine.json", "--key", str(key))
+    assert cloudrun("report", "verify", "mine.json").returncode == 0
+    for arguments in (("mine.json", "secondone"), ("--baseline", "mine.json")):
+        rows = json.loads(cloudrun("report", "compare", *arguments, "--json").stdout)
+        signed = [row for row in rows if row["vouched_by"]]
+        assert [row["reports"] for row in signed] == [["mine"]]
+
+
 def test_a_locked_key_is_taken_from_the_agent(
     cloudrun: Cloudrun, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

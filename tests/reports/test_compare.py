@@ -138,6 +138,12 @@ def test_the_same_work_is_the_same_whatever_buffer_and_device_it_had() -> None:
     # A GPU machine's processor is not its GPU.
     on_cpu = copy("c", T4, buffer_bytes=10**9, device="cpu")
     assert compared([reports[0], on_cpu], "report", "a").rows == []
+    machines = [copy("d", CPU, buffer_bytes=10**9, device="cpu"), on_cpu]
+    rows = compared(machines, "instance_type").rows
+    assert [(row.measurement, row.runs) for row in rows] == [
+        ("memory copy fp32", 1),
+        ("memory copy fp32 on its cpu", 1),
+    ]
 
 
 def test_by_torch_no_gpu_is_taken_for_another() -> None:

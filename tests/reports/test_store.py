@@ -183,3 +183,12 @@ def test_stores_are_named_by_path_by_home_and_by_file_url(
     assert open_store("~/r").place.location == tmp_path / "r"
     assert open_store("r").place.location == Path.cwd() / "r"
     assert open_store(f"file://{tmp_path}/r").place.location == tmp_path / "r"
+
+
+def test_names_are_of_all_that_is_in_a_folder_and_below_it_if_wished(store: Store) -> None:
+    path = store.add(report())
+    store.place.put(f"{path}.sig", b"?")
+    folder = path[: path.rfind("/") + 1]
+    assert set(store.place.names(folder)) == {path, f"{path}.sig"}
+    assert list(store.place.names("2026/")) == list(store.place.names("none/")) == []
+    assert set(store.place.names("", below=True)) == {path, f"{path}.sig"}
