@@ -43,6 +43,7 @@ const REPORTS = DATA.reports.map((row, index) => {
     checks,
     measured,
     notes,
+    signers,
   ] = row;
   const [device, deviceName, os, python, torch, cuda, driver, cpu, threads, memory, gpus] =
     DATA.environments[environment];
@@ -100,6 +101,7 @@ const REPORTS = DATA.reports.map((row, index) => {
       perJoule,
     })),
     notes: notes.map((note) => DATA.texts[note]),
+    signers: signers.map((name) => DATA.texts[name]),
   };
 });
 

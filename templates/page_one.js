@@ -35,6 +35,7 @@ function about(report) {
       ),
     ],
     ["cost", money(report.usd)],
+    ["signers", dotted(...report.signers)],
   ];
 }
 

@@ -53,10 +53,12 @@ def command(file: Path | None, serve: bool, store: str | None, json: bool) -> in
 
 
 def _save(where: Store, file: Path, json: bool) -> int:
-    from cloudrun.reports import page
+    from cloudrun.cli.verify import signers_of
+    from cloudrun.reports import page, vouching
 
     _check(file)
-    gathered = page.gather(where.slim(where.entries()))
+    who = vouching.who_by_path(where.place, signers_of())
+    gathered = page.gather(where.slim(where.entries()), who)
     _write(file, page.render(gathered, now()))
     _tell(gathered, where, file, json)
     return BadData.exit_status if gathered.damaged else 0
@@ -115,9 +117,10 @@ def _tell(gathered: Gathered, where: Store, file: Path, json: bool) -> None:
 
 
 def _serve(where: Store) -> None:
+    from cloudrun.cli.verify import signers_of
     from cloudrun.reports.serve import server
 
-    with server(where) as listening:
+    with server(where, signers_of()) as listening:
         output.say("The page is open until you press Ctrl-C. Its address, on this machine only:")
         click.echo(f"http://127.0.0.1:{listening.server_port}/")
         with contextlib.suppress(KeyboardInterrupt):

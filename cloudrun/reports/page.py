@@ -65,8 +65,14 @@ class Gathered:
     shared: dict[str, dict[Any, int]] = field(default_factory=lambda: {name: {} for name in SHARED})
 
 
-def gather(reports: Iterable[tuple[Entry, Report | BadData]]) -> Gathered:
-    """Take in reports; a damaged one, and a second copy of one, is named in `left_out`."""
+def gather(
+    reports: Iterable[tuple[Entry, Report | BadData]],
+    who: Callable[[str], tuple[str, ...]] = lambda _path: (),
+) -> Gathered:
+    """Take in reports; a damaged one, and a second copy of one, is named in `left_out`.
+
+    `who` gives who vouches for the report of a path (`vouching.who_by_path`).
+    """
     gathered = Gathered()
     paths: dict[str, str] = {}
     for entry, report in reports:
@@ -78,7 +84,7 @@ def gather(reports: Iterable[tuple[Entry, Report | BadData]]) -> Gathered:
             gathered.left_out.append((entry.path, twin))
         else:
             paths[report.id] = entry.path
-            row = msgspec.json.encode(data_row(report, gathered.shared))
+            row = msgspec.json.encode(data_row(report, who(entry.path), gathered.shared))
             gathered.rows.append((best(own(report), "matmul")[0], row, _board_row(report)))
     # The fastest first; of equals the newest, as they came.
     gathered.rows.sort(key=lambda row: row[0], reverse=True)

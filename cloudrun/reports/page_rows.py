@@ -6,6 +6,7 @@ some 25 measurements and 20 checks; a hostile one fills no page.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -21,8 +22,10 @@ _MOST_MEASUREMENTS, _MOST_CHECKS, _MOST_TIMINGS, _MOST_NOTES = 100, 100, 50, 20
 _MOST_TEXT = 300
 
 
-def data_row(report: Report, shared: dict[str, dict[Any, int]]) -> list[Any]:
-    """One report as data; page_data.js reads it."""
+def data_row(
+    report: Report, signers: Sequence[str], shared: dict[str, dict[Any, int]]
+) -> list[Any]:
+    """One report as data, and who vouches for it; page_data.js reads it."""
     return [
         report.id,
         rfc3339(datetime.fromisoformat(report.created)),
@@ -44,6 +47,7 @@ def data_row(report: Report, shared: dict[str, dict[Any, int]]) -> list[Any]:
         [_check(check, shared["texts"]) for check in _most_telling(report.checks)],
         [_measured(row, shared) for row in report.measurements[:_MOST_MEASUREMENTS]],
         [_number_of(cut(note), shared["texts"]) for note in report.notes[:_MOST_NOTES]],
+        [_number_of(cut(name), shared["texts"]) for name in signers[:_MOST_NOTES]],
     ]
 
 

@@ -11,14 +11,16 @@ import contextlib
 import hashlib
 import threading
 import time
+from collections.abc import Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from cloudrun.errors import CloudrunError
 from cloudrun.model.run import now
-from cloudrun.reports import page
+from cloudrun.reports import page, vouching
 from cloudrun.reports.names import Entry
+from cloudrun.reports.signers import Signer
 from cloudrun.reports.store import Store
 
 _SLOWEST_S = 30
@@ -32,16 +34,16 @@ _HEADERS = {
 }
 
 
-def server(store: Store) -> ThreadingHTTPServer:
-    """What serves the store's page, on a free port of the loopback."""
-    return ThreadingHTTPServer(("127.0.0.1", 0), _handler(_Current(store)))
+def server(store: Store, known: Sequence[Signer] = ()) -> ThreadingHTTPServer:
+    """What serves the store's page, on a free port of the loopback; `known` may vouch for it."""
+    return ThreadingHTTPServer(("127.0.0.1", 0), _handler(_Current(store, known)))
 
 
 class _Current:
     """The page as the store is now; made anew when it has changed."""
 
-    def __init__(self, store: Store) -> None:
-        self._store, self._lock = store, threading.Lock()
+    def __init__(self, store: Store, known: Sequence[Signer]) -> None:
+        self._store, self._known, self._lock = store, known, threading.Lock()
         self._version, self._again, self._shown, self._page = "", 0.0, "", b""
 
     def version(self) -> str:
@@ -56,7 +58,8 @@ class _Current:
         with self._lock:
             entries = self._look()
             if self._shown != self._version:
-                gathered = page.gather(self._store.slim(entries))
+                who = vouching.who_by_path(self._store.place, self._known)
+                gathered = page.gather(self._store.slim(entries), who)
                 pieces = page.render(gathered, now(), self._version)
                 self._page, self._shown = "".join(pieces).encode(), self._version
             return self._page

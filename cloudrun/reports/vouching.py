@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -78,6 +78,29 @@ def beside(place: Place, folder: str = "", *, below: bool = False) -> dict[str, 
         if match := _NAME.fullmatch(path):
             found.setdefault(match["report"], []).append(path)
     return found
+
+
+def who_by_path(place: Place, known: Sequence[Signer]) -> Callable[[str], tuple[str, ...]]:
+    """Gives who of those that are known vouches for the report of a path.
+
+    Only reports with signatures are read.
+
+    Raises:
+        CloudrunError: the place cannot be read.
+    """
+    listed = beside(place, below=True) if known else {}
+
+    def who(path: str) -> tuple[str, ...]:
+        signatures = listed.get(path)
+        if not signatures:
+            return ()
+        try:
+            vouchers = list(check(place, place.get(path), signatures, known))
+        except BadData:
+            return ()
+        return tuple(dict.fromkeys(each.who for each in vouchers if each.who))
+
+    return who
 
 
 def check(

@@ -108,6 +108,21 @@ def test_a_comparison_says_who_vouches(
     }
 
 
+def test_a_page_says_who_vouches(cloudrun: Cloudrun, store: Store, key: Path, home: Path) -> None:
+    cloudrun("report", "sign", "firstone", "--key", str(key))
+    for trusted in (False, True):
+        if trusted:
+            trust(home, key)
+        assert cloudrun("report", "html").returncode == 0
+        text = Path("cloudrun-reports.html").read_text("utf-8")
+        assert ("alice@example.org" in text) == trusted
+    # What was changed since is nobody's word.
+    file = next(store.place.location.rglob("*firstone.json"))
+    file.write_bytes(file.read_bytes() + b" ")
+    cloudrun("report", "html")
+    assert "alice@example.org" not in Path("cloudrun-reports.html").read_text("utf-8")
+
+
 def test_a_file_has_its_signature_beside_it_and_not_further_down(
     cloudrun: Cloudrun, store: Store, key: Path, home: Path
 ) -> None:

@@ -174,6 +174,18 @@ def test_a_device_opens_its_report_by_keyboard(tab: Page, tmp_path: Path) -> Non
     assert "compile: No compiler. Try: Get g++." in text
 
 
+def test_a_report_names_who_vouches_for_it(tab: Page, tmp_path: Path) -> None:
+    rows = [(Entry(f"{number}.json", 1), each) for number, each in enumerate(some()[:2])]
+    who = {"0.json": ("alice@example.org", "<b>bob</b>")}
+    file = tmp_path / "page.html"
+    gathered = page.gather(rows, lambda path: who.get(path, ()))
+    file.write_text("".join(page.render(gathered, "2026-11-24T08:12:51.204Z")), "utf-8")
+    tab.open(file.as_uri())
+    told = tab.see("REPORTS.map(report => { drawOne(report); return byId('one').textContent; })")
+    assert sum("Signed byalice@example.org · <b>bob</b>" in each for each in told) == 1
+    assert sum("Signed by" in each for each in told) == 1
+
+
 def test_every_chart_has_its_table_and_a_name(tab: Page, tmp_path: Path) -> None:
     tab.open(written(tmp_path, some()[:3]))
     for name in FIGURES:

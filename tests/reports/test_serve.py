@@ -88,7 +88,7 @@ def test_the_page_is_made_once_for_all_who_ask(
 ) -> None:
     made: list[int] = []
     gather = serve.page.gather
-    monkeypatch.setattr(serve.page, "gather", lambda rows: made.append(1) or gather(rows))
+    monkeypatch.setattr(serve.page, "gather", lambda *all: made.append(1) or gather(*all))
     assert ask("/").read() == ask("/").read()
     assert len(made) == 1
 
