@@ -46,7 +46,9 @@ def test_a_full_output_is_said_and_is_no_bug(store: Store) -> None:
 
 
 @pytest.mark.xdist_group("torch")
-@pytest.mark.parametrize("screen", ["2>/dev/full", "2>&1 >/dev/null | head -n 2"])
+@pytest.mark.parametrize("screen", [
+    "2>/dev/full", pytest.param("2>&1 >/dev/null | head -n 2", marks=pytest.mark.thorough),
+])  # fmt: skip
 def test_a_broken_screen_does_not_break_the_run(cloudrun: Cloudrun, screen: str) -> None:
     shell(f"cloudrun launch --workload smoke -v {screen}")
     done = cloudrun("report", "show", "--json")

@@ -109,7 +109,12 @@ def test_when_nothing_can_be_had_all_reasons_are_told(
 
 
 @pytest.mark.parametrize(
-    ("code", "status"), [("UnauthorizedOperation", 77), ("ExpiredToken", 77), ("Blocked", 77)]
+    ("code", "status"),
+    [
+        ("UnauthorizedOperation", 77),
+        ("ExpiredToken", 77),
+        pytest.param("Blocked", 77, marks=pytest.mark.thorough),
+    ],
 )
 def test_what_no_other_zone_can_mend_ends_at_once(
     cloud: RackedCloud, cloudrun: Cloudrun, project: Path, code: str, status: int
@@ -124,13 +129,13 @@ def test_what_no_other_zone_can_mend_ends_at_once(
 @pytest.mark.parametrize(
     ("action", "when"),
     [
-        ("CreateSecurityGroup", "after"),
+        pytest.param("CreateSecurityGroup", "after", marks=pytest.mark.thorough),
         ("RunInstances", "before"),
         ("RunInstances", "after"),
         ("DescribeInstances", "before"),
         ("TerminateInstances", "before"),
         ("TerminateInstances", "after"),
-        ("DeleteSecurityGroup", "before"),
+        pytest.param("DeleteSecurityGroup", "before", marks=pytest.mark.thorough),
     ],
 )
 def test_a_cloudrun_that_is_killed_at_any_call_leaves_nothing_that_leaks_does_not_end(
@@ -213,7 +218,7 @@ def test_ctrl_c_in_the_middle_of_an_order_waits_for_its_answer(
     assert nothing_is_left(cloud)
 
 
-@pytest.mark.parametrize("options", [(), ("--detach",)])
+@pytest.mark.parametrize("options", [(), pytest.param(("--detach",), marks=pytest.mark.thorough)])
 def test_a_second_ctrl_c_during_an_order_stops_at_once_and_names_what_may_be_left(
     cloud: RackedCloud, cloudrun: Cloudrun, start: Start, project: Path, options: tuple[str, ...]
 ) -> None:

@@ -90,6 +90,7 @@ def test_a_machine_with_another_host_key_is_refused(
     assert left(google) == []
 
 
+@pytest.mark.thorough
 def test_the_next_zone_then_the_next_region_is_tried(
     google: Cloud, cloudrun: Cloudrun, project: Path
 ) -> None:
@@ -297,6 +298,7 @@ def test_credentials_that_expire_halfway_are_told_and_nothing_is_forgotten(
     assert cloudrun("ps").stdout == ""
 
 
+@pytest.mark.thorough
 def test_a_spot_machine_that_is_taken_back_leaves_its_results(
     google: Cloud, start: Start, cloudrun: Cloudrun, project: Path
 ) -> None:

@@ -50,8 +50,8 @@ def test_it_needs_no_credentials_and_uses_none(
 @pytest.mark.parametrize(
     ("fault", "status", "words"),
     [
-        ("stockout", 0, "no machine of this type here now"),
-        ("quota", 0, "Your quota at AWS does not allow"),
+        pytest.param("stockout", 0, "no machine of this type here now", marks=pytest.mark.thorough),
+        pytest.param("quota", 0, "Your quota at AWS does not allow", marks=pytest.mark.thorough),
         ("spot-interruption", 68, "takes the spot machine"),
     ],
 )
@@ -73,6 +73,7 @@ def test_an_unknown_fault_names_the_known_ones(cloudrun: Cloudrun) -> None:
     assert (done.returncode, "stockout" in done.stderr) == (2, True)
 
 
+@pytest.mark.thorough
 def test_ctrl_c_leaves_nothing(cloudrun: Cloudrun, start: Start, project: Path) -> None:
     process = start("run", "--rehearse", "--gpu", "T4", "--", "sh", "-c", "echo ready; sleep 100")
     assert process.stdout is not None

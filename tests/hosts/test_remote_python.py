@@ -579,6 +579,7 @@ def age(machine: Machine, made: Ready, days: float) -> Path:
     return place
 
 
+@pytest.mark.thorough
 def test_environments_that_nothing_used_for_long_go_when_one_is_made(
     machine: Machine, connection: Connection, index: Index
 ) -> None:

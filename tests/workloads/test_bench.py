@@ -39,6 +39,7 @@ def lines() -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.thorough
 def test_every_measurement_of_a_cpu_is_made(lines: list[dict[str, Any]]) -> None:
     rows = [line for line in lines if line["event"] == "measurement"]
     names = [(row["name"], row["params"]["dtype"]) for row in rows]
@@ -53,6 +54,7 @@ def test_every_measurement_of_a_cpu_is_made(lines: list[dict[str, Any]]) -> None
     assert lines[-1]["event"] == "finished"
 
 
+@pytest.mark.thorough
 def test_each_keeps_its_samples_and_their_median(lines: list[dict[str, Any]]) -> None:
     for row in (line for line in lines if line["event"] == "measurement"):
         assert row["n"] == len(row["samples"]) >= 5
@@ -63,6 +65,7 @@ def test_each_keeps_its_samples_and_their_median(lines: list[dict[str, Any]]) ->
         assert row["value"] <= middle[1] * 1.00001
 
 
+@pytest.mark.thorough
 def test_the_lines_are_what_a_report_takes(lines: list[dict[str, Any]]) -> None:
     findings = build.gather(json.dumps(line).encode() for line in lines)
     assert findings.notes == []

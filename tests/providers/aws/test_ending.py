@@ -292,6 +292,7 @@ def test_a_machine_that_turns_out_to_be_anothers_is_not_ended(
     assert paper.instances[other].state == "running"
 
 
+@pytest.mark.thorough
 def test_a_machine_that_is_shown_late_is_ended_because_its_firewall_cannot_go(
     paper: Cloud, order: Orders
 ) -> None:
@@ -328,7 +329,7 @@ def test_a_firewall_that_cannot_go_is_told_when_the_machine_has_gone(
     [
         ("DescribeAddresses", b"addressesSet"),
         ("DescribeInstances", b"instanceState"),
-        ("DescribeInstances", b"reservationSet"),
+        pytest.param("DescribeInstances", b"reservationSet", marks=pytest.mark.thorough),
         ("DescribeSecurityGroups", b"groupId"),
     ],
 )

@@ -97,7 +97,7 @@ def test_who_never_set_it_up_is_told_so_without_a_look_at_the_network(
 
 def test_what_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    with pytest.raises(NotInstalled, match=r"pip install 'cloudrun\[gcp\]'"):
+    with pytest.raises(NotInstalled, match=r"-m pip install \"google-auth"):
         gcp.find()
 
 
