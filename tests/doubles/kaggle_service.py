@@ -87,9 +87,19 @@ def lines(folder: Path) -> list[str]:
 
 
 def delete(folder: Path) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(int((folder / "session").read_text()), signal.SIGKILL)
+    # Kaggle's machine goes with all that runs on it, whatever session that is in.
+    for pid in _with_its_children(int((folder / "session").read_text())):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     shutil.rmtree(folder)
+
+
+def _with_its_children(pid: int) -> list[int]:
+    found = [pid]
+    for parent in found:
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            found += map(int, task.read_text().split())
+    return found
 
 
 def names(service: Path) -> list[str]:
