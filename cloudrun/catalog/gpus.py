@@ -235,7 +235,7 @@ def _nearest(name: str) -> str:
 
     names = {_model(gpu): _model(gpu).upper() for gpu in all_gpus()}
     names |= {"".join(_words(gpu.name)): gpu.name for gpu in all_gpus()}
-    close = difflib.get_close_matches("".join(_words(name)), names, n=1)
+    close = difflib.get_close_matches("".join(_words(name)), names, n=1, cutoff=0.5)
     return f"Did you mean {names[close[0]]}?" if close else ""
 
 

@@ -138,20 +138,25 @@ class OneOf(click.Choice[str]):
         return value
 
 
-class _Finite(click.FloatRange):
+class _Amount(click.ParamType[float]):
     """A number of at least 0 that is one: `nan` and `inf` are not."""
 
-    def _describe_range(self) -> str:
-        """Nothing for the help: that no price is below zero goes without saying."""
-        return ""
+    name = "amount"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         """Give the number, or fail."""
-        number = super().convert(value, param, ctx)
-        return number if math.isfinite(number) else self.fail(f"{value} is no number.", param, ctx)
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and number >= 0):
+            self.fail(f"'{value}' is no number from 0 on, like 0.5 or 16.", param, ctx)
+        return number
 
 
-USD = _Finite(min=0)
+USD = _Amount()
 
 
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
