@@ -141,7 +141,7 @@ class Journal:
         with self._errors():
             folder.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
+            _log_ahead(self._db)
             self._db.execute("PRAGMA synchronous = FULL")
             self._migrate()
 
@@ -359,6 +359,23 @@ def _run_row(*columns: Any) -> RunRow | StrangeRow:
         )
     except (TypeError, ValueError, msgspec.MsgspecError):
         return StrangeRow(row.id)
+
+
+def _log_ahead(db: sqlite3.Connection) -> None:
+    """Let readers and a writer not wait for each other.
+
+    While another one changes the same just now, SQLite says so at once instead of waiting.
+    """
+    until = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 class RunLock:
