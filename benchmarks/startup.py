@@ -64,7 +64,7 @@ def fill(home: Path, runs: int) -> None:
     findings = build.gather(workload_lines())
     with Journal(home / "state") as journal:
         for _ in range(runs):
-            row = RunRow(new_run_id(), now(), "launch", need, ("launch",), str(store.location))
+            row = RunRow(new_run_id(), now(), "launch", need, ("launch",), str(store.url))
             journal.add_run(row)
             journal.set_plan(row.id, plan)
             for phase in PHASES:

@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 
 from cloudrun.errors import BadData, CloudrunError
-from cloudrun.launcher import uploads
 from cloudrun.launcher.journal import Attempt, Journal, RunLock, RunRow, StepRow, StrangeRow
 from cloudrun.model.events import Listener, Noted
 from cloudrun.model.machine import Machine, usd_between
@@ -144,6 +143,9 @@ def _goes_on(row: RunRow, listener: Listener, out_of_reach: dict[str, CloudrunEr
         return row.job_deadline is not None
     if row.store in out_of_reach:
         return True
+    # With what moves files: a list of runs is not to wait for it.
+    from cloudrun.launcher import uploads
+
     try:
         if uploads.stored(open_store(row.store, _ON_THE_WAY_S), row.id) is None:
             return False
@@ -215,6 +217,8 @@ def _store_now(
     out_of_reach: dict[str, CloudrunError],
 ) -> None:
     """Store a report that waits. A store of `out_of_reach` is not asked once more."""
+    from cloudrun.launcher import uploads
+
     try:
         if row.store in out_of_reach:
             raise out_of_reach[row.store]
