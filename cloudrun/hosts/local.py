@@ -82,7 +82,7 @@ class LocalHost:
                 "Look at its spelling, and at its permissions.",
             )
         argv = (sys.executable, tied.__file__, *work.argv)
-        return LocalJob(argv, Path(need.command.folder), variables)
+        return LocalJob(argv, Path(need.command.folder), variables, mark=work.run_id)
 
     def resume(self, run_id: str, out_at: int, err_at: int) -> Job:
         """Nothing to go on with: a job here ends with its cloudrun."""
@@ -123,7 +123,8 @@ def _programs_of(ready: Ready) -> dict[str, str]:
 class LocalJob:
     """Work as a child process; its stdin is a pipe whose end tells it that we are gone.
 
-    `grace_s` is how many seconds it may take to end by itself after that.
+    `grace_s` is how many seconds it may take to end by itself after that; by `mark`,
+    in its environment, what it started is known in whichever session it is.
     """
 
     def __init__(
@@ -132,15 +133,17 @@ class LocalJob:
         folder: Path | None,
         environment: Mapping[str, str],
         grace_s: float = _GRACE_S,
+        mark: str = "",
     ) -> None:
-        self._grace_s = grace_s
+        self._grace_s, self._mark = grace_s, mark
+        marked = {tied.MARK: mark} if mark else {}
         self._process = subprocess.Popen(  # noqa: S603 - no shell
             argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=folder,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment, **marked},
             # In its own group, so that Ctrl-C reaches us alone and we end it in order.
             start_new_session=True,
         )
@@ -206,7 +209,7 @@ class LocalJob:
         try:
             self._process.wait(timeout=self._grace_s)
         except subprocess.TimeoutExpired:
-            self._kill_group()
+            self._kill_all()
             # A process that a hung driver holds does not die; it is left behind.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=_GRACE_S)
@@ -216,22 +219,28 @@ class LocalJob:
         """End what the job left running, as on another machine: it was asked for with the job."""
         self._rest_is_ended = True
         until = time.monotonic() + _REST_S
-        is_there = self._signal_group(signal.SIGTERM)
+        is_there = self._signal_all(signal.SIGTERM)
         while is_there and time.monotonic() < until:
             time.sleep(0.02)
-            is_there = self._signal_group(0)
+            is_there = self._signal_all(0)
         if is_there:
-            self._kill_group()
+            self._kill_all()
 
-    def _kill_group(self) -> None:
+    def _kill_all(self) -> None:
         if hasattr(signal, "SIGKILL"):
-            self._signal_group(signal.SIGKILL)
+            self._signal_all(signal.SIGKILL)
         self._process.kill()
 
-    def _signal_group(self, number: int) -> bool:
-        """Send a signal to all of the job's group; returns whether there is anybody."""
+    def _signal_all(self, number: int) -> bool:
+        """Send a signal to the job's group and what bears its mark; returns whether any is left."""
         if not hasattr(os, "killpg"):
             return False
+        bearing = tied.bearing(self._mark)
+        for pid in bearing:
+            tied.signal_one(pid, number)
+        return self._signal_group(number) or bool(bearing)
+
+    def _signal_group(self, number: int) -> bool:
         try:
             os.killpg(self._process.pid, number)
         except (ProcessLookupError, PermissionError):

@@ -50,17 +50,13 @@ def command(
             "",
             "Name another folder: --results DIR",
         )
-    wanted: str | None
-    if requirements:
-        wanted = _read(folder / requirements)
-    else:
-        # On this machine nothing is installed that was not asked for.
-        wanted = requirements_of(folder) if is_pushed else None
+    # On this machine nothing is installed that was not asked for.
+    own = requirements_of(folder) if is_pushed and not requirements else None
     made = Command(
         argv=argv,
         folder=str(folder),
         results=_below(results),
-        requirements=wanted,
+        requirements=_read(folder / requirements) if requirements else own,
         requirements_named=requirements is not None,
         torch=_uses_torch(argv, folder),
         data=tuple(map(str, folders[1:])),

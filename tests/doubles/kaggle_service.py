@@ -97,6 +97,9 @@ def delete(folder: Path) -> None:
 def _with_its_children(pid: int) -> list[int]:
     found = [pid]
     for parent in found:
+        # What is stopped starts no other one meanwhile.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(parent, signal.SIGSTOP)
         for task in Path(f"/proc/{parent}/task").glob("*/children"):
             found += map(int, task.read_text().split())
     return found

@@ -106,8 +106,10 @@ def test_a_signals_death_of_a_users_command_is_told_as_shells_do(tmp_path: Path)
     assert job.end() == JobEnd(128 + signal.SIGSEGV)
 
 
-def test_what_a_stopped_command_has_started_goes_with_it(tmp_path: Path) -> None:
-    job = LocalJob((sys.executable, tied.__file__, "sh", "-c", "echo on; sleep 1000"), tmp_path, {})
+@pytest.mark.parametrize("session", ["", "setsid "])
+def test_what_a_stopped_command_has_started_goes_with_it(tmp_path: Path, session: str) -> None:
+    need, work = users("sh", "-c", f"echo on; {session}sleep 1000", folder=tmp_path)
+    job = LocalHost(None).start(Ready("", ""), need, work)
     said = job.read(time.monotonic() + 30)
     assert next(said).data == b"on\n"
     job.stop()
@@ -115,7 +117,10 @@ def test_what_a_stopped_command_has_started_goes_with_it(tmp_path: Path) -> None
     assert list(said) == []
 
 
-@pytest.mark.parametrize("leave", ["sleep 1000 &", "trap '' TERM; sleep 1000 &"])
+@pytest.mark.parametrize("leave", [
+    "sleep 1000 &", "trap '' TERM; sleep 1000 &", "setsid sleep 1000 &",
+    "setsid sleep 1000 >/dev/null 2>&1 &",
+])  # fmt: skip
 def test_what_a_command_leaves_running_ends_with_it(tmp_path: Path, leave: str) -> None:
     need, work = users("sh", "-c", f"{leave} echo $!; exit 3", folder=tmp_path)
     job = LocalHost(None).start(Ready("", ""), need, work)
@@ -125,7 +130,8 @@ def test_what_a_command_leaves_running_ends_with_it(tmp_path: Path, leave: str) 
 
 
 def test_a_daemon_that_holds_its_streams_is_not_waited_for(tmp_path: Path) -> None:
-    need, work = users("sh", "-c", "setsid sleep 1000 & echo $!; exit 3", folder=tmp_path)
+    hide = "env -u CLOUDRUN_JOB setsid sleep 1000 & echo $!; exit 3"
+    need, work = users("sh", "-c", hide, folder=tmp_path)
     job = LocalHost(None).start(Ready("", ""), need, work)
     pid = int(read(job)[1])
     try:
@@ -172,6 +178,28 @@ def test_a_job_ends_when_its_cloudrun_is_killed() -> None:
     starter.kill()
     starter.communicate()
     # `tail --pid` returns when the process is gone.
+    subprocess.run(["tail", f"--pid={pid}", "-f", "/dev/null"], check=True, timeout=30)
+
+
+_MARKED = """
+import sys
+from cloudrun.hosts import tied
+from cloudrun.hosts.local import LocalJob
+command = (sys.executable, tied.__file__, "sh", "-c", "setsid sleep 1000 & echo $!; wait")
+job = LocalJob(command, None, {}, mark="marked")
+print(next(job.read(1e12)).data.decode(), end="", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_so_does_what_it_started_in_a_session_of_its_own() -> None:
+    starter = subprocess.Popen(
+        [sys.executable, "-c", _MARKED], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert starter.stdout is not None
+    pid = int(starter.stdout.readline())
+    starter.kill()
+    starter.communicate()
     subprocess.run(["tail", f"--pid={pid}", "-f", "/dev/null"], check=True, timeout=30)
 
 
