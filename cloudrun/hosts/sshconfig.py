@@ -78,6 +78,10 @@ class _Reading:
         written = self.first("hostname", "%h").replace("%%", "%\0").replace("%h", self.host)
         return written.replace("%\0", "%").lower()
 
+    def name(self) -> str:
+        """What `Host` is about: the name as written; when all is read again, the real one."""
+        return self.hostname() if self.is_final else self.host
+
     def user(self) -> str:
         return self.first("user") or getpass.getuser()
 
@@ -97,7 +101,7 @@ def _read(reading: _Reading, path: Path, base: Path, *, active: bool, depth: int
         keyword, words = _words(line)
         try:
             if keyword == "host":
-                block = active and _is_one_of(reading.host, words)
+                block = active and _is_one_of(reading.name(), words)
             elif keyword == "match":
                 block = active and _applies(reading, words)
         except ValueError as error:

@@ -42,6 +42,10 @@ Match final host *.example.com
     User finally
 Host short
     HostName short.example.com
+Host renamed
+    HostName renamed.example.net
+Host *.example.net
+    Port 6022
 Host *
     User everyone
     IdentityFile {folder}/all_keys
@@ -89,7 +93,17 @@ def openssh(config: Path, host: str) -> dict[str, list[str]]:
     "host",
     [
         *("work", "other", "wide", "BoxA", "boxa", "Boxer", "lab", "lab.internal", "plain"),
-        *("quoted", "root@BoxB", "said", "ubuntu@far", "equals", "told", "short", "spaced"),
+        *(
+            "quoted",
+            "root@BoxB",
+            "said",
+            "ubuntu@far",
+            "equals",
+            "told",
+            "short",
+            "spaced",
+            "renamed",
+        ),
     ],
 )
 def test_a_host_is_resolved_as_openssh_does(config: Path, host: str) -> None:
