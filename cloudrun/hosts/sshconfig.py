@@ -49,7 +49,10 @@ def lookup(host: str, known: Options, user_config: Path = USER_CONFIG) -> Option
     """
     reading = _Reading(host, dict(known))
     for is_final in (False, True):
-        reading.is_final = is_final
+        if is_final:
+            # All is read again; by then the host has its name.
+            reading.is_final = True
+            reading.options["hostname"] = (reading.hostname().replace("%", "%%"),)
         for path in (user_config.expanduser(), SYSTEM_CONFIG):
             if path.exists():
                 _read(reading, path, path.parent, active=True, depth=0)
@@ -103,7 +106,7 @@ def _read(reading: _Reading, path: Path, base: Path, *, active: bool, depth: int
             if keyword == "host":
                 block = active and _is_one_of(reading.name(), words)
             elif keyword == "match":
-                block = active and _applies(reading, words)
+                block = _applies(reading, words, active)
         except ValueError as error:
             raise BadSettings(
                 f"Your SSH configuration cannot be understood: line {number} of {path}.",
@@ -155,13 +158,12 @@ def _included(words: Iterable[str], base: Path) -> Iterator[Path]:
         yield from map(Path, sorted(glob.glob(full)))
 
 
-def _applies(reading: _Reading, words: Sequence[str]) -> bool:
-    """Whether a Match is about our host.
+def _applies(reading: _Reading, words: Sequence[str], applies: bool) -> bool:
+    """Whether a Match is about our host; it is not where the block around it is not.
 
     Raises:
         ValueError: there is no such criterion.
     """
-    applies = True
     for name, value in _criteria(words):
         criterion = name.lstrip("!")
         reading.wants_final = reading.wants_final or criterion == "final"

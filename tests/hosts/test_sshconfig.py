@@ -42,6 +42,9 @@ Match final host *.example.com
     User finally
 Host short
     HostName short.example.com
+Match canonical originalhost asking
+    Include {folder}/asks.inc
+    HostName too.late
 Host renamed
     HostName renamed.example.net
 Host *.example.net
@@ -58,6 +61,8 @@ INCLUDED = {
     # As Fedora and its relatives bring it.
     "conf.d/50-redhat.conf": "Match final all\n  Include {folder}/final.inc\n",
     "final.inc": "Ciphers aes128-ctr\nMatch host short.example.com\n  Port 99\n",
+    # It asks for a second reading from within a block that is not about the host.
+    "asks.inc": "Port 7022\nMatch !final\n  User nobody\n",
     "a folder/spaced.conf": "Host spaced\n  User of_a_space\n",
     "conf.d/10-bastion.conf": "Host bastion\n  HostName 10.99.0.1\n  User jump\n",
     "conf.d/20-lab.conf": "Host lab\n\tHostName\tlab.internal\n\tPort 4022\n",
@@ -103,6 +108,7 @@ def openssh(config: Path, host: str) -> dict[str, list[str]]:
             "short",
             "spaced",
             "renamed",
+            "asking",
         ),
     ],
 )
