@@ -127,17 +127,21 @@ def test_expired_credentials_are_told_and_nothing_is_called_gone(
 
 
 def test_on_the_way_of_another_command_nobody_insists_for_long(
-    paper: Cloud, machine: Machine
+    paper: Cloud, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paper.faults.append(Fault("DescribeInstances", "RequestLimitExceeded"))
-    asked = []
-    for seconds in (0.2, 1.5):
+
+    def asked() -> int:
         before = len(paper.asked("DescribeInstances"))
-        with pytest.raises(Unavailable), patience.at_most(seconds):
+        with pytest.raises(Unavailable):
             aws.terminate("abc", "us-east-1", machine)
-        asked.append(len(paper.asked("DescribeInstances")) - before)
-    # The first time nobody has the patience to ask again.
-    assert asked[0] < asked[1]
+        return len(paper.asked("DescribeInstances")) - before
+
+    monkeypatch.setattr(patience, "_INSIST_S", 0.0)
+    once = asked()
+    monkeypatch.setattr(patience, "_INSIST_S", 10.0)
+    with patience.at_most(0.2):
+        assert asked() == once
 
 
 def test_a_machine_that_does_not_end_is_named(
